@@ -1,0 +1,212 @@
+//! `safetensors` files: the header is checked against the file before a tensor is read, and tensors
+//! are read one at a time into memory of our own, so a file that changes or shrinks under a run
+//! cannot take the process down.
+
+use crate::Error;
+use half::{bf16, f16};
+use safetensors::tensor::{Dtype, Metadata, SafeTensors};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+/// A header larger than this is a lie: the largest models' headers are a few MB.
+const MAX_HEADER: u64 = 100 << 20;
+
+/// The elements of a tensor in the type that the file holds.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Values {
+    /// 32-bit floats.
+    F32(Vec<f32>),
+    /// 16-bit brain floats.
+    Bf16(Vec<bf16>),
+    /// 16-bit IEEE floats.
+    F16(Vec<f16>),
+    /// 8-bit integers; their scale is another tensor of the file.
+    I8(Vec<i8>),
+}
+
+/// One tensor: row-major values and their shape.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tensor {
+    /// Sizes, outermost first.
+    pub shape: Vec<usize>,
+    /// The elements.
+    pub values: Values,
+}
+
+impl Tensor {
+    /// The elements widened to f32; I8 comes without its scale.
+    pub fn into_f32(self) -> Vec<f32> {
+        match self.values {
+            Values::F32(v) => v,
+            Values::Bf16(v) => v.into_iter().map(f32::from).collect(),
+            Values::F16(v) => v.into_iter().map(f32::from).collect(),
+            Values::I8(v) => v.into_iter().map(f32::from).collect(),
+        }
+    }
+}
+
+/// An open file and its believed header.
+#[derive(Debug)]
+pub struct TensorFile {
+    path: PathBuf,
+    file: File,
+    metadata: Metadata,
+    data_start: u64,
+}
+
+impl TensorFile {
+    /// Opens `path` and checks that its header is sound and that its length is what the header says.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let bad = |reason: String| Error::Header { path: path.display().to_string(), reason };
+        let io = |e| Error::io(path, "read", e);
+        let mut file = File::open(path).map_err(|e| Error::io(path, "open", e))?;
+        let length = file.metadata().map_err(io)?.len();
+        let mut size = [0u8; 8];
+        file.read_exact(&mut size).map_err(|_| bad(format!("{length} bytes long, shorter than its length field")))?;
+        let size = u64::from_le_bytes(size);
+        if size > MAX_HEADER || size + 8 > length {
+            return Err(bad(format!("its header claims {size} bytes, the file has {length}")));
+        }
+        let mut header = vec![0u8; 8 + size as usize];
+        file.seek(SeekFrom::Start(0)).map_err(io)?;
+        file.read_exact(&mut header).map_err(io)?;
+        let (_, metadata) = SafeTensors::read_metadata(&header).map_err(|e| bad(e.to_string()))?;
+        let data_end = metadata.tensors().values().map(|t| t.data_offsets.1 as u64).max().unwrap_or(0);
+        let expected = 8 + size + data_end;
+        if expected != length {
+            return Err(bad(format!("its header describes {expected} bytes, the file has {length}")));
+        }
+        Ok(TensorFile { path: path.to_path_buf(), file, metadata, data_start: 8 + size })
+    }
+
+    /// The file's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Names and shapes of all tensors, sorted by name.
+    pub fn shapes(&self) -> BTreeMap<String, Vec<usize>> {
+        self.metadata.tensors().into_iter().map(|(name, info)| (name, info.shape.clone())).collect()
+    }
+
+    /// The free-form strings of the header.
+    pub fn strings(&self) -> BTreeMap<String, String> {
+        self.metadata.metadata().clone().unwrap_or_default().into_iter().collect()
+    }
+
+    /// Whether the file stores `name` as 8-bit integers.
+    pub fn is_quantised(&self, name: &str) -> bool {
+        self.metadata.info(name).is_some_and(|i| i.dtype == Dtype::I8)
+    }
+
+    /// Reads one tensor.
+    pub fn read(&mut self, name: &str) -> Result<Tensor, Error> {
+        let path = self.path.display().to_string();
+        let info = self
+            .metadata
+            .info(name)
+            .ok_or_else(|| Error::Missing { path: path.clone(), name: name.into() })?;
+        let (start, end) = (info.data_offsets.0 as u64, info.data_offsets.1 as u64);
+        let (shape, dtype) = (info.shape.clone(), info.dtype);
+        let mut bytes = vec![0u8; (end - start) as usize];
+        self.file.seek(SeekFrom::Start(self.data_start + start)).map_err(|e| Error::io(&self.path, "read", e))?;
+        self.file.read_exact(&mut bytes).map_err(|e| Error::io(&self.path, "read", e))?;
+        let values = match dtype {
+            Dtype::F32 => Values::F32(words(&bytes, f32::from_le_bytes)),
+            Dtype::BF16 => Values::Bf16(words(&bytes, bf16::from_le_bytes)),
+            Dtype::F16 => Values::F16(words(&bytes, f16::from_le_bytes)),
+            Dtype::I8 => Values::I8(bytes.iter().map(|&b| b as i8).collect()),
+            other => return Err(Error::Dtype { path, name: name.into(), dtype: format!("{other:?}") }),
+        };
+        Ok(Tensor { shape, values })
+    }
+}
+
+fn words<const N: usize, T>(bytes: &[u8], from: impl Fn([u8; N]) -> T) -> Vec<T> {
+    bytes.chunks_exact(N).map(|c| from(c.try_into().expect("chunks_exact gives N bytes"))).collect()
+}
+
+/// Bytes of a safetensors file with f32 `tensors` (name, shape, row-major values) and header `strings`.
+pub fn serialize<'a>(
+    tensors: impl IntoIterator<Item = (&'a str, &'a [usize], &'a [f32])>,
+    strings: BTreeMap<String, String>,
+) -> Vec<u8> {
+    let mut header = serde_json::Map::new();
+    let mut strings: serde_json::Map<String, serde_json::Value> =
+        strings.into_iter().map(|(k, v)| (k, v.into())).collect();
+    strings.insert("format".into(), "pt".into());
+    header.insert("__metadata__".into(), strings.into());
+    let mut sorted: Vec<_> = tensors.into_iter().collect();
+    sorted.sort_by_key(|t| t.0);
+    let mut at = 0;
+    for (name, shape, values) in &sorted {
+        assert_eq!(shape.iter().product::<usize>(), values.len(), "shape of {name}");
+        let end = at + values.len() * 4;
+        header.insert(
+            name.to_string(),
+            serde_json::json!({"dtype": "F32", "shape": shape, "data_offsets": [at, end]}),
+        );
+        at = end;
+    }
+    let mut text = serde_json::Value::Object(header).to_string().into_bytes();
+    text.resize(text.len().next_multiple_of(8), b' ');
+    let mut out = Vec::with_capacity(8 + text.len() + at);
+    out.extend((text.len() as u64).to_le_bytes());
+    out.extend(text);
+    for (_, _, values) in &sorted {
+        out.extend(values.iter().flat_map(|v| v.to_le_bytes()));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Vec<u8> {
+        let strings = BTreeMap::from([("sibo".to_string(), "{\"lambda\": 0.35}".to_string())]);
+        serialize([("b.weight", &[2, 3][..], &[1.0, -2.5, 3.0, 4.0, 5.5, -6.0][..]), ("a", &[1], &[7.25])], strings)
+    }
+
+    fn open(bytes: &[u8]) -> Result<TensorFile, Error> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.safetensors");
+        std::fs::write(&path, bytes).unwrap();
+        TensorFile::open(&path)
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let mut file = open(&sample()).unwrap();
+        assert_eq!(file.strings()["sibo"], "{\"lambda\": 0.35}");
+        assert_eq!(file.shapes()["b.weight"], [2, 3]);
+        assert_eq!(file.read("b.weight").unwrap().into_f32(), [1.0, -2.5, 3.0, 4.0, 5.5, -6.0]);
+        assert!(file.read("c").unwrap_err().to_string().contains("tensor `c` is missing"));
+    }
+
+    #[test]
+    fn every_truncation_is_refused_with_a_sentence() {
+        let whole = sample();
+        for cut in 0..whole.len() {
+            let error = open(&whole[..cut]).unwrap_err().to_string();
+            assert!(error.contains("not a whole safetensors file"), "{cut}: {error}");
+        }
+        let mut longer = whole.clone();
+        longer.push(0);
+        assert!(open(&longer).is_err());
+    }
+
+    #[test]
+    fn a_header_that_lies_is_refused() {
+        let mut lying = sample();
+        lying[..8].copy_from_slice(&u64::MAX.to_le_bytes());
+        assert!(open(&lying).unwrap_err().to_string().contains("header claims"));
+        let text = String::from_utf8_lossy(&sample()[8..]).into_owned();
+        let overlapping = text.replace("[4,28]", "[0,24]");
+        let mut bytes = sample()[..8].to_vec();
+        bytes.extend(overlapping.as_bytes());
+        assert!(open(&bytes).is_err());
+    }
+}
