@@ -4,7 +4,7 @@
 
 use crate::Error;
 use half::{bf16, f16};
-use safetensors::tensor::{Dtype, Metadata, SafeTensors};
+use safetensors::tensor::{Dtype, Metadata};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -72,9 +72,8 @@ impl TensorFile {
         let mut header = vec![0u8; 8 + size as usize];
         file.seek(SeekFrom::Start(0)).map_err(io)?;
         file.read_exact(&mut header).map_err(io)?;
-        let (_, metadata) = SafeTensors::read_metadata(&header).map_err(|e| bad(e.to_string()))?;
-        let data_end = metadata.tensors().values().map(|t| t.data_offsets.1 as u64).max().unwrap_or(0);
-        let expected = 8 + size + data_end;
+        let metadata: Metadata = serde_json::from_slice(&header[8..]).map_err(|e| bad(e.to_string()))?;
+        let expected = 8 + size + believed_data(&metadata).map_err(bad)?;
         if expected != length {
             return Err(bad(format!("its header describes {expected} bytes, the file has {length}")));
         }
@@ -122,6 +121,24 @@ impl TensorFile {
         };
         Ok(Tensor { shape, values })
     }
+}
+
+/// Bytes of data that the header describes, once every tensor is known to be as large as its shape
+/// and type say and to start where the one before it ends.
+fn believed_data(metadata: &Metadata) -> Result<u64, String> {
+    let mut tensors: Vec<_> = metadata.tensors().into_iter().collect();
+    tensors.sort_by_key(|(_, info)| info.data_offsets);
+    let mut at = 0usize;
+    for (name, info) in tensors {
+        let (start, end) = info.data_offsets;
+        let count = info.shape.iter().try_fold(1usize, |n, &s| n.checked_mul(s));
+        let bytes = count.and_then(|n| n.checked_mul(info.dtype.bitsize())).map(|bits| bits / 8);
+        if start != at || bytes.and_then(|b| start.checked_add(b)) != Some(end) {
+            return Err(format!("the place of tensor `{name}` does not fit its shape {:?}", info.shape));
+        }
+        at = end;
+    }
+    Ok(at as u64)
 }
 
 fn words<const N: usize, T>(bytes: &[u8], from: impl Fn([u8; N]) -> T) -> Vec<T> {
