@@ -1,0 +1,76 @@
+#!/usr/bin/env python3
+"""Write tests/data: tiny random models, adapters saved by PEFT, and what transformers + PEFT answer for each case.
+
+    make_fixtures.py [--data FOLDER] [--only SUBSTRING] [--keep-models]
+
+Run it with the versions of requirements.txt; they are written into every case.json.
+"""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import sibo_reference  # first: it sets the environment
+
+import torch
+from safetensors.torch import save_file
+
+import cases
+import zoo
+
+
+def versions():
+    """The versions that made the files, as case.json carries them."""
+    import peft
+    import transformers
+
+    return {"torch": torch.__version__.split("+")[0], "transformers": transformers.__version__, "peft": peft.__version__}
+
+
+def write_json(path, value):
+    """A JSON file with one entry a line at the top level."""
+    body = ",\n".join(f" {json.dumps(key)}: {json.dumps(item)}" for key, item in value.items())
+    path.write_text("{\n" + body + "\n}\n")
+
+
+def write_case(case, models, folder):
+    """One case: adapter, ids.json, the expected file of every run, case.json."""
+    model_dir = models / case.model
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    adapter = None
+    if case.adapter is not None:
+        adapter = folder / "adapter"
+        case.adapter(model_dir, adapter)
+    write_json(folder / "ids.json", case.ids)
+    for run in case.runs:
+        out = folder / run["expected"]
+        if run["command"] == "generate":
+            found = sibo_reference.generate(model_dir, adapter, case.ids, **run["options"])
+            write_json(out, {"sequences": found})
+        else:
+            tensors = sibo_reference.trace(model_dir, adapter, case.ids, **run["options"])
+            save_file(tensors, out, metadata={k: str(v) for k, v in versions().items()})
+    about = {"model": case.model, "adapter": adapter is not None, "runs": case.runs, "versions": versions()}
+    write_json(folder / "case.json", about)
+
+
+def main():
+    """Write models, then cases, then the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parent.parent / "data")
+    parser.add_argument("--only", default="", help="only the cases whose name holds this")
+    parser.add_argument("--keep-models", action="store_true", help="do not write the models again")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    if not args.keep_models:
+        zoo.save_all(args.data / "models")
+    for name, case in cases.all_cases().items():
+        if args.only in name:
+            write_case(case, args.data / "models", args.data / "cases" / name)
+            print(name)
+
+
+if __name__ == "__main__":
+    main()
