@@ -9,6 +9,7 @@ Run it with the versions of requirements.txt; they are written into every case.j
 import argparse
 import json
 import shutil
+import warnings
 from pathlib import Path
 
 import sibo_reference  # first: it sets the environment
@@ -64,6 +65,7 @@ def main():
     parser.add_argument("--keep-models", action="store_true", help="do not write the models again")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
     if not args.keep_models:
         zoo.save_all(args.data / "models")
     for name, case in cases.all_cases().items():
