@@ -1,0 +1,102 @@
+//! Sums, scalings, biases and row selection. Each of these is linear, so its backward is another of them:
+//! `add` is its own, `add_bias` goes with `bias_grad`, `select_rows` with `scatter_rows_add`.
+
+use crate::Rows;
+use crate::isa::{isa, kernel};
+use crate::math::madd;
+use crate::split::{for_blocks, for_columns, for_row_blocks, length, same_shape};
+
+/// y = value, everywhere.
+pub fn fill(value: f32, y: &mut Rows) {
+    for_blocks(y.data_mut(), |_, y| y.fill(value));
+}
+
+/// y = x, for slices of one length, in parallel when they are long.
+pub(crate) fn copy_slice(x: &[f32], y: &mut [f32]) {
+    length("x", x.len(), y.len());
+    for_blocks(y, |at, y| y.copy_from_slice(&x[at..at + y.len()]));
+}
+
+kernel!(fn axpy_block(a: f32, x: &[f32], y: &mut [f32]) = axpy_body);
+
+#[inline(always)]
+fn axpy_body<const FMA: bool>(a: f32, x: &[f32], y: &mut [f32]) {
+    for (y, x) in y.iter_mut().zip(x) {
+        *y = madd::<FMA>(a, *x, *y);
+    }
+}
+
+/// y += x; both (T, D).
+pub fn add(x: &Rows, y: &mut Rows) {
+    axpy(1.0, x, y);
+}
+
+/// y += a x; both (T, D).
+pub fn axpy(a: f32, x: &Rows, y: &mut Rows) {
+    same_shape("x", x, "y", y);
+    axpy_slice(a, x.data(), y.data_mut());
+}
+
+/// y += a x for slices of one length.
+pub fn axpy_slice(a: f32, x: &[f32], y: &mut [f32]) {
+    length("x", x.len(), y.len());
+    let isa = isa();
+    for_blocks(y, |at, y| axpy_block(isa, a, &x[at..at + y.len()], y));
+}
+
+/// x = a x; (T, D).
+pub fn scale(a: f32, x: &mut Rows) {
+    scale_slice(a, x.data_mut());
+}
+
+/// x = a x for a slice.
+pub fn scale_slice(a: f32, x: &mut [f32]) {
+    for_blocks(x, |_, x| {
+        for x in x {
+            *x *= a;
+        }
+    });
+}
+
+/// y += b on every row; b (D), y (T, D). Backward: [`bias_grad`].
+pub fn add_bias(b: &[f32], y: &mut Rows) {
+    length("b", b.len(), y.width());
+    let isa = isa();
+    for_row_blocks(y, |_, rows| {
+        for row in rows.chunks_exact_mut(b.len()) {
+            axpy_block(isa, 1.0, b, row);
+        }
+    });
+}
+
+/// db += the column sums of dy; dy (T, D), db (D). Rows are added in their order.
+pub fn bias_grad(dy: &Rows, db: &mut [f32]) {
+    length("db", db.len(), dy.width());
+    let isa = isa();
+    for_columns(db, dy.rows(), |at, db| {
+        for t in 0..dy.rows() {
+            axpy_block(isa, 1.0, &dy.row(t)[at..at + db.len()], db);
+        }
+    });
+}
+
+/// The rows `idx` of x, in that order; x (T, D) gives (idx.len(), D). Backward: [`scatter_rows_add`].
+pub fn select_rows(x: &Rows, idx: &[usize]) -> Rows {
+    let mut y = Rows::scratch(idx.len(), x.width());
+    for_row_blocks(&mut y, |first, rows| {
+        for (i, row) in rows.chunks_exact_mut(x.width()).enumerate() {
+            row.copy_from_slice(x.row(idx[first + i]));
+        }
+    });
+    y
+}
+
+/// x[idx[i]] += dy[i]; dy (idx.len(), D), x (T, D). An index may come twice; order is that of `idx`.
+pub fn scatter_rows_add(dy: &Rows, idx: &[usize], x: &mut Rows) {
+    length("idx", idx.len(), dy.rows());
+    assert_eq!(dy.width(), x.width(), "dy and x differ in width");
+    let isa = isa();
+    for (i, &t) in idx.iter().enumerate() {
+        axpy_block(isa, 1.0, dy.row(i), x.row_mut(t));
+    }
+}

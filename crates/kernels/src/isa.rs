@@ -1,0 +1,203 @@
+//! The instruction set, chosen once per process, and the macro that compiles one body for each of them.
+
+use std::cell::Cell;
+use std::fmt;
+use std::sync::OnceLock;
+
+/// An instruction set for which the kernels are compiled. Later variants include the earlier ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Isa {
+    /// What every CPU of the target has; multiply and add round separately.
+    Scalar,
+    /// AVX2 with fused multiply-add.
+    Avx2,
+    /// AVX-512 F, BW, DQ and VL.
+    Avx512,
+    /// The same with `vdpbf16ps`, which multiplies pairs of bf16.
+    Avx512Bf16,
+}
+
+/// The name of the environment variable that forces an instruction set.
+pub const ISA_VARIABLE: &str = "SIBO_ISA";
+
+impl Isa {
+    /// All instruction sets, weakest first.
+    pub const ALL: [Isa; 4] = [Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16];
+
+    /// The word that names it, on the command line and in run records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Isa::Scalar => "scalar",
+            Isa::Avx2 => "avx2",
+            Isa::Avx512 => "avx512",
+            Isa::Avx512Bf16 => "avx512bf16",
+        }
+    }
+
+    /// Whether this CPU (and its operating system) can run it.
+    pub fn is_available(self) -> bool {
+        self <= best()
+    }
+
+    /// The instruction sets that this machine can run, weakest first.
+    pub fn available() -> Vec<Isa> {
+        Self::ALL.into_iter().filter(|i| i.is_available()).collect()
+    }
+}
+
+impl fmt::Display for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The best instruction set that this CPU has.
+pub fn best() -> Isa {
+    static BEST: OnceLock<Isa> = OnceLock::new();
+    *BEST.get_or_init(detect)
+}
+
+#[cfg(target_arch = "x86_64")]
+fn detect() -> Isa {
+    let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+    let avx512 = avx2
+        && is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl");
+    match (avx2, avx512, avx512 && is_x86_feature_detected!("avx512bf16")) {
+        (_, _, true) => Isa::Avx512Bf16,
+        (_, true, _) => Isa::Avx512,
+        (true, _, _) => Isa::Avx2,
+        _ => Isa::Scalar,
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn detect() -> Isa {
+    Isa::Scalar
+}
+
+/// Reads the request in the environment variable [`ISA_VARIABLE`].
+///
+/// # Errors
+/// A sentence for the user, when the variable holds an unknown word or an instruction set that this CPU lacks.
+/// The command line calls this first, so that [`isa`] need not fail later.
+pub fn check() -> Result<Isa, String> {
+    match std::env::var(ISA_VARIABLE) {
+        Err(_) => Ok(best()),
+        Ok(word) => parse_request(&word, best()),
+    }
+}
+
+fn parse_request(word: &str, best: Isa) -> Result<Isa, String> {
+    let word = word.trim().to_ascii_lowercase();
+    if word.is_empty() {
+        return Ok(best);
+    }
+    let names = Isa::ALL.map(Isa::name).join(", ");
+    let Some(asked) = Isa::ALL.into_iter().find(|isa| isa.name() == word) else {
+        return Err(format!("{ISA_VARIABLE}={word} names no instruction set; the words are {names}"));
+    };
+    if asked > best {
+        return Err(format!(
+            "{ISA_VARIABLE}={word} asks for an instruction set that this CPU lacks; the best it has is {best}"
+        ));
+    }
+    Ok(asked)
+}
+
+thread_local! {
+    static FORCED: Cell<Option<Isa>> = const { Cell::new(None) };
+}
+
+/// The instruction set in use: the one asked for by [`ISA_VARIABLE`], or the best that the CPU has.
+///
+/// An operation reads this once, on the caller's thread, and hands the value to its tasks.
+/// A request that [`check`] refuses counts as no request.
+pub fn isa() -> Isa {
+    static CHOSEN: OnceLock<Isa> = OnceLock::new();
+    FORCED.get().unwrap_or_else(|| *CHOSEN.get_or_init(|| check().unwrap_or_else(|_| best())))
+}
+
+/// Runs `work` with another instruction set for the operations that it calls on this thread (for tests and
+/// measurements).
+///
+/// # Panics
+/// When the CPU lacks `isa`: running its code would be undefined.
+pub fn with_isa<T>(isa: Isa, work: impl FnOnce() -> T) -> T {
+    struct Restore(Option<Isa>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            FORCED.set(self.0);
+        }
+    }
+    assert!(isa.is_available(), "this CPU cannot run {isa} code");
+    let _restore = Restore(FORCED.replace(Some(isa)));
+    work()
+}
+
+/// The number of threads of the current `rayon` pool.
+pub fn threads() -> usize {
+    rayon::current_num_threads()
+}
+
+/// Defines a function that runs one body under the instruction set given as its first argument.
+///
+/// `fn name(args) -> R = body;` gives `fn name(isa: Isa, args) -> R`. The body is an `#[inline(always)]` function
+/// with a leading `const FMA: bool`, so that it is compiled (and vectorised) once for each instruction set;
+/// `FMA` says whether [`crate::math::madd`] may fuse.
+macro_rules! kernel {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident $(<$($gen:ident),+>)? ($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $body:ident) => {
+        $(#[$meta])*
+        $vis fn $name(isa: $crate::isa::Isa, $($arg: $ty),*) $(-> $ret)? {
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx2,fma")]
+                fn avx2($($arg: $ty),*) $(-> $ret)? {
+                    $body::<true>($($arg),*)
+                }
+                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+                fn avx512($($arg: $ty),*) $(-> $ret)? {
+                    $body::<true>($($arg),*)
+                }
+                match isa {
+                    $crate::isa::Isa::Scalar => {}
+                    // SAFETY: an `Isa` that reaches a kernel comes from `isa()`, which answers (and `with_isa`
+                    // accepts) only what `is_x86_feature_detected!` has found on this CPU.
+                    $crate::isa::Isa::Avx2 => return unsafe { avx2($($arg),*) },
+                    // SAFETY: as above.
+                    $crate::isa::Isa::Avx512 | $crate::isa::Isa::Avx512Bf16 => {
+                        return unsafe { avx512($($arg),*) };
+                    }
+                }
+            }
+            let _ = isa;
+            $body::<false>($($arg),*)
+        }
+    };
+}
+pub(crate) use kernel;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_read_or_refused_with_a_sentence() {
+        assert_eq!(parse_request("avx2", Isa::Avx512), Ok(Isa::Avx2));
+        assert_eq!(parse_request(" Scalar ", Isa::Avx2), Ok(Isa::Scalar));
+        assert_eq!(parse_request("", Isa::Avx2), Ok(Isa::Avx2));
+        let unknown = parse_request("sse9", Isa::Avx512).unwrap_err();
+        assert!(unknown.contains("sse9") && unknown.contains("avx512bf16"));
+        let lacking = parse_request("avx512", Isa::Avx2).unwrap_err();
+        assert!(lacking.contains("lacks") && lacking.contains("avx2"));
+    }
+
+    #[test]
+    fn forcing_ends_with_the_closure() {
+        let before = isa();
+        assert_eq!(with_isa(Isa::Scalar, isa), Isa::Scalar);
+        assert_eq!(isa(), before);
+    }
+}

@@ -1,0 +1,242 @@
+//! Where the storage of [`crate::Rows`] comes from: freed buffers are kept and given out again.
+//!
+//! First touch of memory costs more than most operations that use it, so a training step should touch none that
+//! the step before has not touched. Large buffers ask the system for huge pages.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::collections::BTreeMap;
+use std::ptr::NonNull;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Cache line, and the widest vector: every buffer starts on such an address.
+const SMALL_ALIGN: usize = 64;
+/// The size of a huge page; buffers from here on are aligned to it.
+const HUGE: usize = 2 << 20;
+/// Buffers are cut to a multiple of this many bytes.
+const PAGE: usize = 4096;
+/// Idle buffers never exceed the peak of live bytes by more than this part, or `IDLE_FLOOR`.
+const IDLE_SLACK: usize = 8;
+const IDLE_FLOOR: usize = 32 << 20;
+
+/// One allocation: initialised memory for `bytes / 4` floats.
+#[derive(Debug)]
+pub(crate) struct Block {
+    pointer: NonNull<f32>,
+    bytes: usize,
+}
+
+// SAFETY: a block owns its memory exclusively and has no thread affinity.
+unsafe impl Send for Block {}
+// SAFETY: a shared reference gives no access to the memory except through `Rows`, which follows the borrow rules.
+unsafe impl Sync for Block {}
+
+impl Block {
+    pub(crate) fn pointer(&self) -> NonNull<f32> {
+        self.pointer
+    }
+
+    fn layout(bytes: usize) -> Layout {
+        let align = if bytes >= HUGE { HUGE } else { SMALL_ALIGN };
+        Layout::from_size_align(bytes, align).expect("a buffer is far smaller than isize::MAX")
+    }
+
+    /// New memory, all zero. Large blocks come from the system untouched, so zero costs nothing until used.
+    fn from_system(bytes: usize) -> Block {
+        #[cfg(target_os = "linux")]
+        if bytes >= HUGE {
+            return Self { pointer: huge::map(bytes), bytes };
+        }
+        let layout = Self::layout(bytes);
+        // SAFETY: the layout's size is at least one page or one cache line, never zero.
+        let raw = unsafe { alloc_zeroed(layout) };
+        match NonNull::new(raw.cast::<f32>()) {
+            Some(pointer) => Self { pointer, bytes },
+            None => handle_alloc_error(layout),
+        }
+    }
+
+    fn release(self) {
+        #[cfg(target_os = "linux")]
+        if self.bytes >= HUGE {
+            huge::unmap(self.pointer, self.bytes);
+            return;
+        }
+        // SAFETY: the block came from `alloc_zeroed` with this layout and is dropped here for good.
+        unsafe { dealloc(self.pointer.as_ptr().cast(), Self::layout(self.bytes)) }
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod huge {
+    use super::{Block, HUGE};
+    use std::alloc::handle_alloc_error;
+    use std::ptr::{NonNull, null_mut};
+
+    /// Anonymous zero pages on a 2 MiB boundary, with huge pages asked for.
+    pub(super) fn map(bytes: usize) -> NonNull<f32> {
+        let room = bytes + HUGE;
+        // SAFETY: a fresh anonymous mapping touches no memory of ours.
+        let raw = unsafe {
+            libc::mmap(
+                null_mut(),
+                room,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            )
+        };
+        if raw == libc::MAP_FAILED {
+            handle_alloc_error(Block::layout(bytes));
+        }
+        let start = raw as usize;
+        let head = start.next_multiple_of(HUGE) - start;
+        let tail = room - head - bytes;
+        // SAFETY: head and tail are whole pages (start, HUGE and bytes are) inside the mapping made above, and
+        // nothing points into them; the advice concerns the part that is kept.
+        unsafe {
+            if head > 0 {
+                libc::munmap(raw, head);
+            }
+            let kept = raw.byte_add(head);
+            if tail > 0 {
+                libc::munmap(kept.byte_add(bytes), tail);
+            }
+            // Refused advice (a kernel without huge pages) leaves ordinary pages: nothing to do about it.
+            libc::madvise(kept, bytes, libc::MADV_HUGEPAGE);
+            NonNull::new_unchecked(kept.cast::<f32>())
+        }
+    }
+
+    pub(super) fn unmap(pointer: NonNull<f32>, bytes: usize) {
+        // SAFETY: `map` returned this range, and its only owner gives it up.
+        unsafe {
+            libc::munmap(pointer.as_ptr().cast(), bytes);
+        }
+    }
+}
+
+struct State {
+    /// Idle blocks by size in bytes.
+    idle: BTreeMap<usize, Vec<Block>>,
+    idle_bytes: usize,
+    live_bytes: usize,
+    peak_bytes: usize,
+    /// The highest `live_bytes` ever: `peak_bytes` may be reset, the bound on idle memory should not be.
+    ever_bytes: usize,
+}
+
+static STATE: Mutex<State> =
+    Mutex::new(State { idle: BTreeMap::new(), idle_bytes: 0, live_bytes: 0, peak_bytes: 0, ever_bytes: 0 });
+
+fn state() -> MutexGuard<'static, State> {
+    // No code panics while it holds the lock with the counters half changed, so a poisoned state is sound.
+    STATE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Bytes of all live [`crate::Rows`], as rounded up by the pool.
+pub fn live_bytes() -> usize {
+    state().live_bytes
+}
+
+/// The highest [`live_bytes`] since the start or the last [`reset_peak`].
+pub fn peak_bytes() -> usize {
+    state().peak_bytes
+}
+
+/// Bytes that are kept for later use: they count for the process, not for any [`crate::Rows`].
+pub fn idle_bytes() -> usize {
+    state().idle_bytes
+}
+
+/// Starts a new measurement of the peak from what is live now.
+pub fn reset_peak() {
+    let mut s = state();
+    s.peak_bytes = s.live_bytes;
+}
+
+/// Gives all idle buffers back to the system.
+pub fn trim() {
+    let idle = {
+        let mut s = state();
+        s.idle_bytes = 0;
+        std::mem::take(&mut s.idle)
+    };
+    idle.into_values().flatten().for_each(Block::release);
+}
+
+fn rounded(floats: usize) -> usize {
+    let bytes = (floats * size_of::<f32>()).max(SMALL_ALIGN);
+    bytes.next_multiple_of(if bytes >= PAGE { PAGE } else { SMALL_ALIGN })
+}
+
+impl State {
+    fn take_idle(&mut self, bytes: usize) -> Option<Block> {
+        // A block up to a quarter too large is good enough: the rest is touched memory that nobody else uses now.
+        let size = *self.idle.range(bytes..=bytes + bytes / 4).next()?.0;
+        let blocks = self.idle.get_mut(&size)?;
+        let block = blocks.pop();
+        if blocks.is_empty() {
+            self.idle.remove(&size);
+        }
+        if block.is_some() {
+            self.idle_bytes -= size;
+        }
+        block
+    }
+
+    fn count_live(&mut self, bytes: usize) {
+        self.live_bytes += bytes;
+        self.peak_bytes = self.peak_bytes.max(self.live_bytes);
+        self.ever_bytes = self.ever_bytes.max(self.live_bytes);
+    }
+
+    /// Idle blocks, largest first, until live and idle together respect the bound.
+    fn shrink(&mut self) -> Vec<Block> {
+        let bound = (self.ever_bytes + self.ever_bytes / IDLE_SLACK).max(IDLE_FLOOR);
+        let mut gone = Vec::new();
+        while self.live_bytes + self.idle_bytes > bound {
+            let Some(mut entry) = self.idle.last_entry() else {
+                break;
+            };
+            let size = *entry.key();
+            gone.extend(entry.get_mut().pop());
+            if entry.get().is_empty() {
+                entry.remove();
+            }
+            self.idle_bytes -= size;
+        }
+        gone
+    }
+}
+
+/// A block of at least `floats` floats. The second value says whether it is known to be all zero.
+pub(crate) fn take(floats: usize) -> (Block, bool) {
+    let bytes = rounded(floats);
+    let gone;
+    {
+        let mut s = state();
+        if let Some(block) = s.take_idle(bytes) {
+            s.count_live(block.bytes);
+            return (block, false);
+        }
+        s.count_live(bytes);
+        gone = s.shrink();
+    }
+    // System calls happen outside the lock.
+    gone.into_iter().for_each(Block::release);
+    (Block::from_system(bytes), true)
+}
+
+/// Returns a block for later use.
+pub(crate) fn put(block: Block) {
+    let gone;
+    {
+        let mut s = state();
+        s.live_bytes -= block.bytes;
+        s.idle_bytes += block.bytes;
+        s.idle.entry(block.bytes).or_default().push(block);
+        gone = s.shrink();
+    }
+    gone.into_iter().for_each(Block::release);
+}
