@@ -44,7 +44,9 @@ pub enum Error {
         reason: String,
     },
     /// A tensor type that no loader here reads.
-    #[error("{path}: tensor `{name}` is stored as {dtype}; supported are F32, F16, BF16 and I8 with its `.scale`")]
+    #[error(
+        "{path}: tensor `{name}` is stored as {dtype}; supported are F32, F16, BF16 and I8 with its `.scale`"
+    )]
     Dtype {
         /// The file.
         path: String,

@@ -64,7 +64,8 @@ impl TensorFile {
         let mut file = File::open(path).map_err(|e| Error::io(path, "open", e))?;
         let length = file.metadata().map_err(io)?.len();
         let mut size = [0u8; 8];
-        file.read_exact(&mut size).map_err(|_| bad(format!("{length} bytes long, shorter than its length field")))?;
+        file.read_exact(&mut size)
+            .map_err(|_| bad(format!("{length} bytes long, shorter than its length field")))?;
         let size = u64::from_le_bytes(size);
         if size > MAX_HEADER || size + 8 > length {
             return Err(bad(format!("its header claims {size} bytes, the file has {length}")));
@@ -110,7 +111,9 @@ impl TensorFile {
         let (start, end) = (info.data_offsets.0 as u64, info.data_offsets.1 as u64);
         let (shape, dtype) = (info.shape.clone(), info.dtype);
         let mut bytes = vec![0u8; (end - start) as usize];
-        self.file.seek(SeekFrom::Start(self.data_start + start)).map_err(|e| Error::io(&self.path, "read", e))?;
+        self.file
+            .seek(SeekFrom::Start(self.data_start + start))
+            .map_err(|e| Error::io(&self.path, "read", e))?;
         self.file.read_exact(&mut bytes).map_err(|e| Error::io(&self.path, "read", e))?;
         let values = match dtype {
             Dtype::F32 => Values::F32(words(&bytes, f32::from_le_bytes)),
@@ -184,7 +187,10 @@ mod tests {
 
     fn sample() -> Vec<u8> {
         let strings = BTreeMap::from([("sibo".to_string(), "{\"lambda\": 0.35}".to_string())]);
-        serialize([("b.weight", &[2, 3][..], &[1.0, -2.5, 3.0, 4.0, 5.5, -6.0][..]), ("a", &[1], &[7.25])], strings)
+        serialize(
+            [("b.weight", &[2, 3][..], &[1.0, -2.5, 3.0, 4.0, 5.5, -6.0][..]), ("a", &[1], &[7.25])],
+            strings,
+        )
     }
 
     fn open(bytes: &[u8]) -> Result<TensorFile, Error> {

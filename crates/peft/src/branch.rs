@@ -1,0 +1,163 @@
+//! A branch: f(x~) beside a frozen operation. SIBO lives here, once, for every method.
+//!
+//! `read` makes what the method sees, x~ = (1 - lambda) x + lambda h0 and then dropout; `unread` is
+//! its backward. A method's own file knows neither lambda nor h0.
+
+use crate::bottleneck::Bottleneck;
+use crate::lora::Lora;
+use crate::{H0, Params, Site};
+use sibo_kernels::drop::{self, DropKey};
+use sibo_kernels::mix::{self, H0Scale};
+use sibo_kernels::{Rows, elementwise};
+
+/// Where dropout masks come from: the address of each row (architecture.md, seam 4).
+#[derive(Debug, Clone, Copy)]
+pub struct DropSource<'a> {
+    /// Seed of the run and number of the pass over the data.
+    pub key: DropKey,
+    /// (T) sample of each row.
+    pub samples: &'a [u64],
+    /// (T) place of each row in its sample.
+    pub positions: &'a [u32],
+}
+
+/// What travels with every call of a branch.
+#[derive(Debug, Clone, Copy)]
+pub struct Call<'a> {
+    /// (T, D) what entered the first layer.
+    pub h0: &'a Rows,
+    /// Dropout is on if and only if this is there: a mode of the call, not a state of the module.
+    pub drop: Option<DropSource<'a>>,
+}
+
+/// The two input-driven methods.
+#[derive(Debug, Clone)]
+pub enum Function {
+    /// s B A x
+    Lora(Lora),
+    /// s (U f(D x + b) + c)
+    Bottleneck(Bottleneck),
+}
+
+/// f with its place and its SIBO settings.
+#[derive(Debug, Clone)]
+pub struct Branch {
+    /// The method.
+    pub function: Function,
+    /// How much of h0; 0 is exactly the plain method.
+    pub lambda: f32,
+    /// The form of h0.
+    pub h0: H0,
+    /// Whether a series adapter's own skip carries x~.
+    pub mixed_skip: bool,
+    /// Dropout on what the method reads.
+    pub dropout: f32,
+    /// Layer, for the mask's address.
+    pub layer: usize,
+    /// Site, for the mask's address.
+    pub site: Site,
+}
+
+/// What the backward pass needs beside x: (T, R) or (T, M).
+#[derive(Debug)]
+pub struct BranchSaved(Rows);
+
+/// x itself where nothing changes it, or a changed copy.
+enum Input<'a> {
+    Same(&'a Rows),
+    Changed(Rows),
+}
+
+impl Input<'_> {
+    fn rows(&self) -> &Rows {
+        match self {
+            Input::Same(rows) => rows,
+            Input::Changed(rows) => rows,
+        }
+    }
+}
+
+impl Branch {
+    /// out += f(drop(x~)); x is (T, K), out (T, N).
+    pub fn forward(&self, call: &Call, params: &Params, x: &Rows, out: &mut Rows) -> BranchSaved {
+        let input = self.read(call, x);
+        BranchSaved(match &self.function {
+            Function::Lora(lora) => lora.forward(params, input.rows(), out),
+            Function::Bottleneck(adapter) => adapter.forward(params, input.rows(), out),
+        })
+    }
+
+    /// Parameter gradients += from dy (T, N); dx (T, K) += and dh0 (T, D) += where wanted.
+    pub fn backward(
+        &self,
+        call: &Call,
+        params: &mut Params,
+        x: &Rows,
+        saved: &BranchSaved,
+        dy: &Rows,
+        dx: Option<&mut Rows>,
+        dh0: Option<&mut Rows>,
+    ) {
+        let input = self.read(call, x);
+        let wanted = dx.is_some();
+        let dinput = match &self.function {
+            Function::Lora(lora) => lora.backward(params, input.rows(), &saved.0, dy, wanted),
+            Function::Bottleneck(adapter) => adapter.backward(params, input.rows(), &saved.0, dy, wanted),
+        };
+        if let (Some(mut dinput), Some(dx)) = (dinput, dx) {
+            if let Some(keys) = self.mask_keys(call) {
+                drop::apply(self.dropout, &keys, &mut dinput);
+            }
+            self.unmix(call, x, &dinput, dx, dh0);
+        }
+    }
+
+    /// x~, for a skip connection that takes it; `None` where it is x.
+    pub fn mixed(&self, call: &Call, x: &Rows) -> Option<Rows> {
+        (self.lambda != 0.0).then(|| {
+            let mut out = Rows::scratch(x.rows(), x.width());
+            mix::forward(self.lambda, self.scale(), x, call.h0, &mut out);
+            out
+        })
+    }
+
+    /// Gradient of x~ into x and h0: dx += (1 - lambda) d, dh0 += lambda s d.
+    pub fn unmix(&self, call: &Call, x: &Rows, d: &Rows, dx: &mut Rows, dh0: Option<&mut Rows>) {
+        if self.lambda == 0.0 {
+            elementwise::add(d, dx);
+        } else {
+            mix::backward(self.lambda, self.scale(), x, call.h0, d, dx, dh0);
+        }
+    }
+
+    fn read<'a>(&self, call: &Call, x: &'a Rows) -> Input<'a> {
+        let mixed = self.mixed(call, x);
+        match (mixed, self.mask_keys(call)) {
+            (None, None) => Input::Same(x),
+            (Some(rows), None) => Input::Changed(rows),
+            (mixed, Some(keys)) => {
+                let mut rows = mixed.unwrap_or_else(|| x.copy());
+                drop::apply(self.dropout, &keys, &mut rows);
+                Input::Changed(rows)
+            }
+        }
+    }
+
+    fn mask_keys(&self, call: &Call) -> Option<Vec<u64>> {
+        let source = call.drop.filter(|_| self.dropout > 0.0)?;
+        Some(drop::row_keys(
+            source.key,
+            source.samples,
+            source.positions,
+            self.layer as u64,
+            self.site.salt(),
+        ))
+    }
+
+    fn scale(&self) -> H0Scale {
+        match self.h0 {
+            H0::Raw => H0Scale::Raw,
+            H0::Rms => H0Scale::Rms,
+        }
+    }
+}

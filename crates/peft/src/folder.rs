@@ -1,0 +1,174 @@
+//! An adapter's folder: `adapter_config.json`, `adapter_model.safetensors`, `README.md`, as PEFT lays it out.
+//! Loading consumes every key and fills every parameter, or lists both sides.
+
+use crate::config::Form;
+use crate::targets::Targets;
+use crate::{Adapter, AdapterConfig, Error, Method, Params, adapter::KEY_PREFIX};
+use serde_json::{Value, json};
+use sibo_files::TensorFile;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// The two file names that PEFT uses.
+pub const CONFIG_FILE: &str = "adapter_config.json";
+/// The tensors' file.
+pub const TENSORS_FILE: &str = "adapter_model.safetensors";
+
+/// A folder that has been read but not yet placed on a model.
+#[derive(Debug)]
+pub struct Folder {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Its configuration.
+    pub config: AdapterConfig,
+    /// Shapes of its tensors by key, in this crate's spelling of the keys.
+    pub shapes: BTreeMap<String, Vec<usize>>,
+    /// The fingerprint of the base it was trained on, where it carries one.
+    pub base_fingerprint: Option<Vec<f32>>,
+    /// This crate's key to the file's own.
+    keys: BTreeMap<String, String>,
+    file: TensorFile,
+}
+
+impl Folder {
+    /// Reads and checks a folder.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let config_path = path.join(CONFIG_FILE);
+        let place = config_path.display().to_string();
+        let mut config = AdapterConfig::from_json(&place, &sibo_files::json::read(&config_path)?)?;
+        let tensors = path.join(TENSORS_FILE);
+        if !tensors.exists() && path.join("adapter_model.bin").exists() {
+            return Err(Error::Refused(format!(
+                "{}: only adapter_model.bin is here, which can run code when it is read; save it again in PEFT with safe_serialization=True",
+                path.display()
+            )));
+        }
+        let file = TensorFile::open(&tensors)?;
+        let strings = file.strings();
+        check_sibo_metadata(&config, strings.get("sibo"), &place, &tensors)?;
+        let keys = readable_keys(file.shapes().keys());
+        let shapes =
+            keys.iter().map(|(ours, theirs)| (ours.clone(), file.shapes()[theirs].clone())).collect();
+        name_in_linear_targets(&mut config, &keys);
+        let base_fingerprint = strings.get("sibo.base").and_then(|t| serde_json::from_str(t).ok());
+        Ok(Folder { path: path.into(), config, shapes, base_fingerprint, keys, file })
+    }
+
+    /// The number of classes, where the folder holds a classification head.
+    pub fn classes(&self) -> Option<usize> {
+        ["classifier.weight", "classifier.out_proj.weight", "score.weight"]
+            .iter()
+            .find_map(|name| self.shapes.get(&format!("{KEY_PREFIX}{name}")))
+            .and_then(|shape| shape.first().copied())
+    }
+
+    /// Fills every parameter from the file; anything left over or missing on either side is one error.
+    pub fn fill(&mut self, params: &mut Params) -> Result<(), Error> {
+        let mut report = Vec::new();
+        for param in params.iter() {
+            match self.shapes.get(&param.name) {
+                None => report.push(format!("  missing in the file: {} {:?}", param.name, param.shape)),
+                Some(shape) if *shape != param.shape => report.push(format!(
+                    "  another shape: {} is {shape:?} in the file, {:?} in the model",
+                    param.name, param.shape
+                )),
+                Some(_) => {}
+            }
+        }
+        let known: BTreeSet<&str> = params.iter().map(|p| p.name.as_str()).collect();
+        for key in self.shapes.keys().filter(|k| !known.contains(k.as_str())) {
+            report.push(format!("  not a parameter here: {key} {:?}", self.shapes[key]));
+        }
+        if !report.is_empty() {
+            let place = self.file.path().display().to_string();
+            return Err(Error::Mismatch { place, report: report.join("\n") });
+        }
+        for param in params.iter_mut() {
+            param.value = self.file.read(&self.keys[&param.name])?.into_f32();
+            if let Some(at) = param.value.iter().position(|v| !v.is_finite()) {
+                return Err(Error::Refused(format!(
+                    "{}: `{}` holds {} at place {at}; a trained adapter has only finite numbers",
+                    self.file.path().display(),
+                    param.name,
+                    param.value[at]
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes `adapter` into `folder`, whole or not at all. `fingerprint` is the base's; `card` the model card.
+pub fn save(adapter: &Adapter, folder: &Path, fingerprint: &[f32], card: &str) -> Result<(), Error> {
+    sibo_files::write_all_or_nothing(folder, |part| save_into(adapter, part, fingerprint, card))
+}
+
+/// Writes the three files into a folder that the caller makes appear whole.
+pub fn save_into(adapter: &Adapter, folder: &Path, fingerprint: &[f32], card: &str) -> Result<(), Error> {
+    let tensors = adapter.params.iter().map(|p| (p.name.as_str(), p.shape.as_slice(), p.value.as_slice()));
+    let mut strings = BTreeMap::from([("sibo.base".to_string(), json!(fingerprint).to_string())]);
+    if !adapter.config.sibo.is_plain() {
+        strings.insert("sibo".into(), adapter.config.sibo.to_json().to_string());
+    }
+    sibo_files::write(&folder.join(TENSORS_FILE), &sibo_files::serialize(tensors, strings))?;
+    let config = serde_json::to_string_pretty(&adapter.config.to_json()).expect("a JSON value has a text");
+    sibo_files::write(&folder.join(CONFIG_FILE), format!("{config}\n").as_bytes())?;
+    sibo_files::write(&folder.join("README.md"), card.as_bytes())?;
+    Ok(())
+}
+
+/// The same object may stand in the tensors' header; one that contradicts the configuration is refused.
+fn check_sibo_metadata(
+    config: &AdapterConfig,
+    text: Option<&String>,
+    place: &str,
+    tensors: &Path,
+) -> Result<(), Error> {
+    let Some(text) = text else { return Ok(()) };
+    let tensors = tensors.display().to_string();
+    let value: Value = serde_json::from_str(text)
+        .map_err(|e| Error::key(&tensors, "sibo", format!("the header's object is not JSON: {e}")))?;
+    let there = crate::Sibo::from_json(&tensors, &value)?;
+    let both_plain = there.is_plain() && config.sibo.is_plain();
+    if both_plain || there == config.sibo {
+        return Ok(());
+    }
+    Err(Error::key(
+        &tensors,
+        "sibo",
+        format!(
+            "the header says {}, {place} says {}; one of the two files belongs to another run",
+            there.to_json(),
+            config.sibo.to_json()
+        ),
+    ))
+}
+
+/// PEFT's own spelling of some keys carries the adapter's name, and with `bias = "all"` also the untrained
+/// original of a module that was saved whole.
+fn readable_keys<'a>(theirs: impl Iterator<Item = &'a String>) -> BTreeMap<String, String> {
+    let mut keys = BTreeMap::new();
+    for key in theirs.filter(|k| !k.contains(".original_module.")) {
+        let plain = key.replace(".modules_to_save.default.", ".").replace(".default.", ".");
+        // A key that is already in plain spelling wins over its alias.
+        if plain == *key || !keys.contains_key(&plain) {
+            keys.insert(plain, key.clone());
+        }
+    }
+    keys
+}
+
+/// trace.md's `in_linear` folders need not list their linears: the keys say where the adapters stand.
+fn name_in_linear_targets(config: &mut AdapterConfig, keys: &BTreeMap<String, String>) {
+    let Method::Bottleneck(bottleneck) = &mut config.method else { return };
+    if bottleneck.form != Form::InLinear || bottleneck.targets != Targets::Default {
+        return;
+    }
+    let paths: BTreeSet<String> = keys
+        .keys()
+        .filter_map(|k| k.strip_prefix(KEY_PREFIX)?.strip_suffix(".adapter_down.weight").map(String::from))
+        .collect();
+    if !paths.is_empty() {
+        bottleneck.targets = Targets::List(paths.into_iter().collect());
+    }
+}
