@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 import base
 
+
 def generator_for(*parts):
     """A generator whose seed depends on the given words only."""
     return torch.Generator().manual_seed(zlib.crc32("/".join(map(str, parts)).encode()))
@@ -40,10 +41,20 @@ def lora(classes=None, sibo=None, metadata=False, **config):
         wrapped.peft_config["default"].base_model_name_or_path = model_dir.name
         wrapped.save_pretrained(target)
         (target / "README.md").unlink(missing_ok=True)
+        sort_lists(target / "adapter_config.json")
         if sibo is not None:
             turn_into_sibo(target, sibo, metadata)
 
     return write
+
+
+def sort_lists(file):
+    """PEFT keeps lists of names as sets, whose order changes from run to run."""
+    config = json.loads(file.read_text())
+    for key in ("target_modules", "modules_to_save"):
+        if isinstance(config.get(key), list):
+            config[key].sort()
+    file.write_text(json.dumps(config, indent=2) + "\n")
 
 
 def turn_into_sibo(target, sibo, metadata):
@@ -54,7 +65,7 @@ def turn_into_sibo(target, sibo, metadata):
     file.write_text(json.dumps(config, indent=2) + "\n")
     if metadata:
         tensors = load_file(target / "adapter_model.safetensors")
-        save_file(tensors, target / "adapter_model.safetensors", metadata={"format": "pt", "sibo": json.dumps(settings)})
+        save_file(tensors, target / "adapter_model.safetensors", metadata={"sibo": json.dumps(settings)})
 
 
 def adapter_shapes(model, method, size, linears):

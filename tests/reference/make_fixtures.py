@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import save_file
 
 import cases
+import tables
 import zoo
 
 
@@ -30,9 +31,14 @@ def versions():
 
 
 def write_json(path, value):
-    """A JSON file with one entry a line at the top level."""
-    body = ",\n".join(f" {json.dumps(key)}: {json.dumps(item)}" for key, item in value.items())
-    path.write_text("{\n" + body + "\n}\n")
+    """A JSON file with one entry a line at the top level, and one a line in a long list of objects."""
+    lines = []
+    for key, item in value.items():
+        text = json.dumps(item)
+        if isinstance(item, list) and len(item) > 3 and isinstance(item[0], dict):
+            text = "[\n  " + ",\n  ".join(json.dumps(entry) for entry in item) + "\n ]"
+        lines.append(f" {json.dumps(key)}: {text}")
+    path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
 def write_case(case, models, folder):
@@ -52,7 +58,8 @@ def write_case(case, models, folder):
             write_json(out, {"sequences": found})
         else:
             tensors = sibo_reference.trace(model_dir, adapter, case.ids, **run["options"])
-            save_file(tensors, out, metadata={k: str(v) for k, v in versions().items()})
+            # One key only: safetensors writes several in an order that changes from run to run.
+            save_file(tensors, out, metadata={"versions": json.dumps(versions())})
     about = {"model": case.model, "adapter": adapter is not None, "runs": case.runs, "versions": versions()}
     write_json(folder / "case.json", about)
 
@@ -72,6 +79,9 @@ def main():
         if args.only in name:
             write_case(case, args.data / "models", args.data / "cases" / name)
             print(name)
+    if not args.only:
+        write_json(args.data / "rope.json", {"versions": versions(), "tables": tables.rope_tables()})
+        write_json(args.data / "peft_targets.json", {"versions": versions(), "cases": tables.target_cases()})
 
 
 if __name__ == "__main__":
