@@ -105,3 +105,64 @@ fn overlap(text: &str, stop: &str) -> usize {
     let starts = stop.char_indices().map(|(at, _)| at).skip(1);
     starts.filter(|&n| text.ends_with(&stop[..n])).max().unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(name: &str) -> Tokenizer {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name);
+        Tokenizer::from_folder(&folder).expect("the fixture loads")
+    }
+
+    #[test]
+    fn pieces_are_whole_characters_and_join_to_the_whole_text() {
+        let text = "Someone plays — naïve 日本 🎸! 42";
+        for name in ["roberta", "llama", "chatml"] {
+            let tokenizer = load(name);
+            let ids = tokenizer.encode_bare(text).expect("encodes");
+            let mut stream = StreamDecoder::new();
+            let mut out = String::new();
+            for id in &ids {
+                let piece = stream.push(&tokenizer, *id).expect("decodes");
+                assert!(!piece.contains(INCOMPLETE), "{name}: {piece:?}");
+                out += &piece;
+                assert!(text.starts_with(&out), "{name}: {out:?}");
+            }
+            out += &stream.finish(&tokenizer).expect("decodes");
+            assert_eq!(out, text, "{name}");
+        }
+    }
+
+    #[test]
+    fn half_a_character_is_held_until_the_end() {
+        let tokenizer = load("chatml");
+        let ids = tokenizer.encode_bare("a🎸").expect("encodes");
+        let mut stream = StreamDecoder::new();
+        let mut out = String::new();
+        for id in &ids[..ids.len() - 1] {
+            out += &stream.push(&tokenizer, *id).expect("decodes");
+        }
+        assert_eq!(out, "a");
+        assert_eq!(stream.finish(&tokenizer).expect("decodes"), "\u{FFFD}");
+    }
+
+    #[test]
+    fn a_stop_string_ends_the_text_even_across_pieces() {
+        let mut stop = StopText::new(["\nQ:".to_owned(), "##".to_owned(), String::new()]);
+        assert_eq!(stop.push("one\n"), "one");
+        assert_eq!(stop.push("two#"), "\ntwo");
+        assert_eq!(stop.push("3\nQ"), "#3");
+        assert!(!stop.stopped());
+        assert_eq!(stop.push(": four"), "");
+        assert!(stop.stopped());
+        assert_eq!((stop.push("more"), stop.finish()), (String::new(), String::new()));
+    }
+
+    #[test]
+    fn what_only_looked_like_a_stop_string_comes_at_the_end() {
+        let mut stop = StopText::new(["éé!".to_owned()]);
+        assert_eq!(stop.push("aéé"), "a");
+        assert_eq!(stop.finish(), "éé");
+    }
+}
