@@ -34,15 +34,14 @@ def draw_llama(rng, family):
     sizes = {
         "vocab_size": rng.randint(40, 130), "num_hidden_layers": rng.randint(1, 4), "num_attention_heads": groups * kv,
         "num_key_value_heads": kv, "head_dim": width, "intermediate_size": rng.randint(9, 60),
-        "hidden_size": rng.choice([groups * kv * width, rng.randint(12, 50)]), "rms_norm_eps": rng.choice([1e-6, 1e-4]),
+        "hidden_size": groups * kv * rng.choice([width, rng.randint(4, 11)]), "rms_norm_eps": rng.choice([1e-6, 1e-4]),
         "tie_word_embeddings": rng.random() < 0.5, "max_position_embeddings": rng.choice([7, 64]),
         "eos_token_id": rng.choice([2, [2, 7, 11, 13]]),
     }  # fmt: skip
     sizes["rope_parameters"] = draw_rope(rng)
     if family == "qwen2":
-        # Qwen2's attention takes its head width from an attribute that the config may hold.
-        sizes |= {"head_dim": None, "hidden_size": groups * kv * width}
-        sizes.pop("head_dim")
+        # Qwen2's config has no head_dim of its own.
+        sizes["hidden_size"] = groups * kv * sizes.pop("head_dim")
     if family == "llama":
         sizes |= {"attention_bias": rng.random() < 0.5, "mlp_bias": rng.random() < 0.5}
     if family == "mistral":
