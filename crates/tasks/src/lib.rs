@@ -1,1 +1,93 @@
-//! placeholder
+//! Benchmarks as data: specs, readers, prompts, answer reading, metrics, statistics and result files.
+//! Knows no tensors and no tokenizer.
+//!
+//! # Adding a task
+//!
+//! A task is one TOML file. Write it, and `Task::from_file` (on the command line: its path in place of a
+//! name) reads it; put it into `specs/` with a line in `registry.rs` and it has a name. A whole one:
+//!
+//! ```
+//! # let text = r#"
+//! name = "colours"                     # becomes a file name: letters, digits, - _ .
+//! description = "Which colour has it?"
+//! citation = "Somebody 2024"
+//! licence = "CC0"
+//! version = 1                          # raise it when a change here changes numbers
+//! kind = "multiple_choice"             # classification | regression | multiple_choice | generation
+//! metrics = ["acc", "acc_norm"]        # see `metrics::Metric`
+//! official-rows = { train = 90, dev = 30 }   # by file, so that a part is called one (optional)
+//!
+//! [splits]                             # which file is which split
+//! train = "train"
+//! validation = "held-out"              # a seeded tenth of train; or a file
+//! test = "dev"
+//!
+//! [[source]]                           # a layout of the data; several are tried in order
+//! format = "json-lines"                # glue-tsv | json-lines | json | llm-adapters
+//! files.train = ["colours/train.jsonl"]      # paths below the data folder, tried in order
+//! files.dev = ["colours/dev.jsonl", "colours/validation.jsonl"]
+//! columns = { question = "thing", choices = ["a", "b", "c"], label = "gold" }
+//! label-base = 1                       # this file counts its choices from 1
+//!
+//! [llm-adapters]                       # how LLM-Adapters would write a row (optional)
+//! instruction = "Choose: {question}\n\n{choices}\n\nAnswer format: {words}"
+//! choice = "Option{n}: {choice}"
+//! word = "option{n}"
+//! most-choices = 3
+//! response = "the correct answer is {word}"
+//!
+//! [prompt.lm-eval]                     # likelihood of the choices
+//! context = "Question: What colour is {question}?\nAnswer:"
+//!
+//! [prompt.clean]                       # instruction and response as in [llm-adapters], the run's template
+//! reading = ["label-word"]
+//! max-new-tokens = 16
+//! # "#;
+//! # let spec = sibo_tasks::spec::Spec::parse(text, "doc").unwrap();
+//! # assert_eq!(spec.kind, sibo_tasks::spec::Kind::MultipleChoice);
+//! ```
+//!
+//! | field of `columns` | for |
+//! |---|---|
+//! | `text_a`, `text_b` | classification, regression: the text, or the pair |
+//! | `question`, `passage` | choices, generation; a list of columns is joined by a space |
+//! | `choices`, `choice_labels` | an array column (a dot enters an object: `choices.text`) or a list of columns |
+//! | `label` | class, score or choice: by name, by number (from `label-base`), or true / false |
+//! | `answer`, `solution` | generation: the gold answer (after `answer-after`), the worked solution |
+//!
+//! Without a header (`header = false`) a column is its number, from 0. Integer labels count as on the Hub:
+//! the order of `labels` is the class order.
+//!
+//! # From a task to numbers
+//!
+//! [`Task::load`] gives a [`Split`] of [`Example`]s. A classification head reads `text` and `target` as they
+//! are; a language model is asked by [`Task::choose`] or [`Task::generate`] and taught by [`Task::lesson`].
+//! [`metrics::Metric::score`] measures [`metrics::Predictions`], [`stats::compare`] compares two systems, and
+//! [`results::write`] writes both as lm-evaluation-harness would.
+
+pub mod answer;
+mod ask;
+mod error;
+pub mod example;
+pub mod llm_adapters;
+pub mod metrics;
+mod order;
+mod overlap;
+pub mod prompt;
+mod read;
+mod registry;
+pub mod results;
+pub mod spec;
+pub mod stats;
+mod suggest;
+mod task;
+mod template;
+
+pub use error::{Error, Place};
+pub use example::{Example, Message, Role, Target, Text};
+pub use metrics::Metric;
+pub use overlap::{Overlap, overlap};
+pub use read::instructions::{InstructionFormat, read as read_instructions};
+pub use registry::names;
+pub use spec::{Kind, Protocol};
+pub use task::{SPLIT_SEED, Split, SplitName, Task, Wanted};

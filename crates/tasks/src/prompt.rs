@@ -1,0 +1,222 @@
+//! What a language model is shown: verbatim text, or an instruction or chat for the run's own template.
+
+use crate::answer::{Judged, Reading};
+use crate::example::{Message, Role};
+use serde::Serialize;
+
+/// What stands before a response.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Prompt {
+    /// These bytes and no template: `lm-eval`, `llm-adapters`, prompt-completion rows.
+    Verbatim(String),
+    /// For the run's template: a chat template through [`Prompt::messages`], or [`Prompt::alpaca`].
+    Instruction {
+        /// What to do.
+        instruction: String,
+        /// What to do it to; often empty.
+        input: String,
+    },
+    /// For the run's template: the turns before the response.
+    Chat(Vec<Message>),
+}
+
+impl Prompt {
+    /// The turns for a chat template; none for verbatim text, which takes no template.
+    pub fn messages(&self) -> Option<Vec<Message>> {
+        match self {
+            Prompt::Verbatim(_) => None,
+            Prompt::Chat(messages) => Some(messages.clone()),
+            Prompt::Instruction { instruction, input } => {
+                let content = match input.is_empty() {
+                    true => instruction.clone(),
+                    false => format!("{instruction}\n\n{input}"),
+                };
+                Some(vec![Message { role: Role::User, content }])
+            }
+        }
+    }
+
+    /// The text for a model without a chat template; none for a chat of more than one turn, which the
+    /// Alpaca template cannot hold.
+    pub fn alpaca(&self) -> Option<String> {
+        match self {
+            Prompt::Verbatim(text) => Some(text.clone()),
+            Prompt::Instruction { instruction, input } => Some(alpaca(instruction, input)),
+            Prompt::Chat(messages) => match messages.as_slice() {
+                [only] if only.role == Role::User => Some(alpaca(&only.content, "")),
+                _ => None,
+            },
+        }
+    }
+}
+
+/// The Alpaca template up to the response (Stanford Alpaca, `train.py`, Apache-2.0).
+pub fn alpaca(instruction: &str, input: &str) -> String {
+    if input.is_empty() {
+        return format!(
+            "Below is an instruction that describes a task. Write a response that appropriately completes the \
+             request.\n\n### Instruction:\n{instruction}\n\n### Response:\n"
+        );
+    }
+    format!(
+        "Below is an instruction that describes a task, paired with an input that provides further context. \
+         Write a response that appropriately completes the request.\n\n### Instruction:\n{instruction}\n\n\
+         ### Input:\n{input}\n\n### Response:\n"
+    )
+}
+
+/// The two texts of the LLM-Adapters project (AGI-Edgerunners/LLM-Adapters, code Apache-2.0, data ODC-By).
+///
+/// They are data here: `finetune.py` and `evaluate.py` differ in white space, and numbers compare only when
+/// every byte is theirs, the indentation of their source included.
+pub mod llm_adapters {
+    /// What `finetune.py` puts before the response; it tokenises prompt and response as one text.
+    pub fn training(instruction: &str, input: &str) -> String {
+        if input.is_empty() {
+            return format!(
+                "Below is an instruction that describes a task. Write a response that appropriately completes \
+                 the request.  \n\n{PAD}### Instruction:\n{PAD}{instruction}\n{PAD}\n{PAD}### Response:\n{PAD}"
+            );
+        }
+        format!(
+            "Below is an instruction that describes a task, paired with an input that provides further context. \
+             Write a response that appropriately completes the request. \n\n{PAD}### Instruction:\n\
+             {PAD}{instruction}\n{PAD}\n{PAD}### Input:\n{PAD}{input}\n{PAD}\n{PAD}### Response:\n{PAD}"
+        )
+    }
+
+    /// What `evaluate.py` and `commonsense_evaluate.py` ask.
+    pub fn evaluation(instruction: &str, input: &str) -> String {
+        if input.is_empty() {
+            return format!(
+                "Below is an instruction that describes a task. Write a response that appropriately completes \
+                 the request. \n\n{PAD}### Instruction:\n{PAD}{instruction}\n\n{PAD}### Response:\n{PAD}"
+            );
+        }
+        format!(
+            "Below is an instruction that describes a task, paired with an input that provides further context. \
+             Write a response that appropriately completes the request.\n\n{PAD}### Instruction:\n\
+             {PAD}{instruction}\n\n{PAD}### Input:\n{PAD}{input}\n\n{PAD}### Response:\n{PAD}"
+        )
+    }
+
+    /// Both scripts' source indentation, which is part of their prompts.
+    const PAD: &str = "                ";
+
+    /// Their evaluation reads a response up to this mark, should the model write it again.
+    pub const CUT: &str = "### Response:";
+}
+
+/// A likelihood request: which continuation is likeliest.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Choose {
+    /// The text before the choices; likelihoods are conditioned on it.
+    pub context: String,
+    /// What is scored: delimiter and choice, in class order.
+    pub continuations: Vec<String>,
+    /// The choices alone, whose lengths [`crate::metrics::choice::Picks`] normalises by.
+    pub choices: Vec<String>,
+    /// The right one.
+    pub gold: usize,
+}
+
+/// A generation request.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Generate {
+    /// What the model is shown.
+    pub prompt: Prompt,
+    /// Strings that end the response.
+    pub until: Vec<String>,
+    /// The longest response in tokens.
+    pub max_new_tokens: usize,
+    /// Beams; 1 is greedy.
+    pub beams: usize,
+    /// The right answer in the readings' form.
+    pub gold: String,
+    /// How the response is read.
+    pub readings: Vec<Reading>,
+    /// Label words, where a reading looks for them.
+    pub words: Vec<String>,
+    /// Where reading stops without generation having stopped.
+    pub cut: Option<&'static str>,
+}
+
+impl Generate {
+    /// Every reading's judgement of a response, after cutting it at `until` and `cut`.
+    pub fn judge(&self, response: &str) -> Vec<Judged> {
+        let cuts = self.until.iter().map(String::as_str).chain(self.cut);
+        let end = cuts.filter_map(|mark| response.find(mark)).min().unwrap_or(response.len());
+        self.readings.iter().map(|r| r.judge(&response[..end], &self.gold, &self.words)).collect()
+    }
+}
+
+/// What training teaches: `response` after `prompt`, an end-of-text token after both.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Lesson {
+    /// Seen; whether it is also learned is the recipe's choice.
+    pub prompt: Prompt,
+    /// Learned.
+    pub response: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The project's four texts as its Python source prints them, written out line by line.
+    #[test]
+    fn llm_adapters_texts_are_theirs_to_the_byte() {
+        let pad = " ".repeat(16);
+        let short = "Below is an instruction that describes a task. Write a response that appropriately completes the request.";
+        let long = "Below is an instruction that describes a task, paired with an input that provides further context. Write a response that appropriately completes the request.";
+        let lines = |lines: &[&str]| lines.join("\n");
+        let (instr, inp, resp) =
+            (format!("{pad}### Instruction:"), format!("{pad}### Input:"), format!("{pad}### Response:"));
+        let (q, i) = (format!("{pad}Q?"), format!("{pad}I"));
+        assert_eq!(
+            llm_adapters::training("Q?", ""),
+            lines(&[&format!("{short}  "), "", &instr, &q, &pad, &resp, &pad])
+        );
+        assert_eq!(
+            llm_adapters::training("Q?", "I"),
+            lines(&[&format!("{long} "), "", &instr, &q, &pad, &inp, &i, &pad, &resp, &pad])
+        );
+        assert_eq!(
+            llm_adapters::evaluation("Q?", ""),
+            lines(&[&format!("{short} "), "", &instr, &q, "", &resp, &pad])
+        );
+        assert_eq!(
+            llm_adapters::evaluation("Q?", "I"),
+            lines(&[long, "", &instr, &q, "", &inp, &i, "", &resp, &pad])
+        );
+    }
+
+    #[test]
+    fn instructions_go_through_either_template() {
+        let with = Prompt::Instruction { instruction: "Add.".into(), input: "1 2".into() };
+        assert_eq!(with.messages().unwrap()[0].content, "Add.\n\n1 2");
+        let text = with.alpaca().unwrap();
+        assert!(text.ends_with("\n\n### Instruction:\nAdd.\n\n### Input:\n1 2\n\n### Response:\n"), "{text}");
+        let chat = Prompt::Chat(vec![Message { role: Role::User, content: "Add.".into() }]);
+        assert_eq!(chat.alpaca().unwrap(), alpaca("Add.", ""));
+        assert!(Prompt::Chat(vec![]).alpaca().is_none());
+        assert!(Prompt::Verbatim("x".into()).messages().is_none());
+    }
+
+    #[test]
+    fn responses_are_cut_before_they_are_read() {
+        let request = Generate {
+            prompt: Prompt::Verbatim(String::new()),
+            until: vec!["Question:".into()],
+            max_new_tokens: 5,
+            beams: 1,
+            gold: "7".into(),
+            readings: vec![Reading::LastNumber, Reading::FlexibleExtract],
+            words: vec![],
+            cut: Some(llm_adapters::CUT),
+        };
+        assert!(request.judge("so 7\nQuestion: 8").iter().all(|j| j.right));
+        assert!(request.judge("so 7 ### Response: 9 Question: 8").iter().all(|j| j.right));
+    }
+}

@@ -1,0 +1,437 @@
+//! The shape of a task's one TOML file. The crate's page shows a whole one and says how to add a task.
+
+use crate::answer::Reading;
+use crate::llm_adapters::RowForm;
+use crate::metrics::Metric;
+use crate::suggest;
+use crate::template::{self, Piece};
+use crate::{Error, SplitName};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// What a task asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// One of a few named classes for a text or a pair of texts.
+    Classification,
+    /// A number for a text or a pair of texts.
+    Regression,
+    /// The right one of several choices.
+    MultipleChoice,
+    /// A free answer.
+    Generation,
+}
+
+/// How a language model is asked and its answer read. Numbers of two protocols are never mixed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    /// One render path for training and evaluation: the run's own template.
+    Clean,
+    /// Likelihoods and answer filters as lm-evaluation-harness has them.
+    LmEval,
+    /// Prompts byte for byte, beams and answer reading of the LLM-Adapters project.
+    LlmAdapters,
+}
+
+impl Protocol {
+    /// All protocols.
+    pub const ALL: [Protocol; 3] = [Protocol::Clean, Protocol::LmEval, Protocol::LlmAdapters];
+
+    /// The name in task files, flags and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Protocol::Clean => "clean",
+            Protocol::LmEval => "lm-eval",
+            Protocol::LlmAdapters => "llm-adapters",
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl std::str::FromStr for Protocol {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        Protocol::ALL.into_iter().find(|p| p.name() == text).ok_or_else(|| Error::Protocol {
+            task: "any".into(),
+            protocol: text.into(),
+            problem: "is none of `clean`, `lm-eval`, `llm-adapters`".into(),
+        })
+    }
+}
+
+/// The layout of a file's rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Format {
+    /// Tab-separated, quotes are plain characters, a byte-order mark may stand first.
+    #[serde(alias = "tsv")]
+    GlueTsv,
+    /// One JSON object a line.
+    #[serde(alias = "jsonl")]
+    JsonLines,
+    /// One JSON array of objects.
+    Json,
+    /// A JSON array of `{instruction, input, output, answer}` that follow the task's `[llm-adapters]` form.
+    LlmAdapters,
+    /// Refused with a sentence.
+    Parquet,
+}
+
+/// What a column holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Field {
+    /// The text to classify, or the first of a pair.
+    TextA,
+    /// The second of a pair.
+    TextB,
+    /// The question of a choice or generation task.
+    Question,
+    /// What the question is about, where the row has it.
+    Passage,
+    /// The choices: an array column, or a list of columns.
+    Choices,
+    /// The names by which `label` calls the choices (an array column).
+    ChoiceLabels,
+    /// The gold class, score or choice.
+    Label,
+    /// The gold answer.
+    Answer,
+    /// The worked solution that training may teach.
+    Solution,
+}
+
+/// Where a field stands in a row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Column {
+    /// By position, from 0 (files without a header).
+    Index(usize),
+    /// By name; a dot enters a nested object.
+    Name(String),
+    /// Several columns: a list of choices, or texts to be joined by a space.
+    Several(Vec<String>),
+}
+
+impl Column {
+    /// The column's name in messages.
+    pub(crate) fn shown(&self) -> String {
+        match self {
+            Column::Index(i) => format!("{i}"),
+            Column::Name(name) => name.clone(),
+            Column::Several(names) => names.join("`, `"),
+        }
+    }
+}
+
+/// One string or a list of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum OneOrMany {
+    /// One.
+    One(String),
+    /// Alternatives, tried in order.
+    Many(Vec<String>),
+}
+
+impl OneOrMany {
+    /// The alternatives.
+    pub fn as_slice(&self) -> &[String] {
+        match self {
+            OneOrMany::One(one) => std::slice::from_ref(one),
+            OneOrMany::Many(many) => many,
+        }
+    }
+}
+
+/// One layout in which the task's data may lie.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Source {
+    /// How the rows are written.
+    pub format: Format,
+    /// What a score on this layout must say, such as `without passage`.
+    pub note: Option<String>,
+    /// Whether a TSV's first line names its columns.
+    #[serde(default = "yes")]
+    pub header: bool,
+    /// Paths below the data root by file name of the split (`train`, `dev`, `test`, ...), tried in order.
+    pub files: BTreeMap<String, OneOrMany>,
+    /// Which column holds what. The `llm-adapters` format has its own.
+    #[serde(default)]
+    pub columns: BTreeMap<Field, Column>,
+    /// The number that a file gives the first class or choice.
+    #[serde(default)]
+    pub label_base: u32,
+    /// The gold answer is what follows the last of these marks.
+    pub answer_after: Option<String>,
+    /// A regular expression whose matches are dropped from solutions.
+    pub solution_drops: Option<String>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Which file serves as which split.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Splits {
+    /// The file name of the training rows.
+    pub train: Option<String>,
+    /// A file name, or [`HELD_OUT`]: a seeded tenth of train.
+    pub validation: Option<String>,
+    /// The file name of the test rows.
+    pub test: Option<String>,
+}
+
+/// The value of `splits.validation` that takes validation rows out of train.
+pub const HELD_OUT: &str = "held-out";
+
+impl Splits {
+    /// The file name that serves `split`.
+    pub fn file(&self, split: SplitName) -> Option<&str> {
+        match split {
+            SplitName::Train => self.train.as_deref(),
+            SplitName::Validation => self.validation.as_deref(),
+            SplitName::Test => self.test.as_deref(),
+        }
+    }
+}
+
+/// How one protocol asks a language model.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct PromptSpec {
+    /// Verbatim text before the answer (`lm-eval`); of several, the first whose places the row fills.
+    pub context: Option<OneOrMany>,
+    /// The instruction that a template wraps; default: the one of `[llm-adapters]`.
+    pub instruction: Option<String>,
+    /// What training teaches; default: the one of `[llm-adapters]`, or the gold choice or answer.
+    pub response: Option<String>,
+    /// The choices' texts in class order; default: the row's own, or `labels`.
+    pub choices: Option<Vec<String>>,
+    /// Stands between context and choice or answer.
+    #[serde(default = "space")]
+    pub delimiter: String,
+    /// Ways to read a response; each gives its own number.
+    #[serde(default)]
+    pub reading: Vec<Reading>,
+    /// What is measured under this protocol; default: the task's `metrics`.
+    #[serde(default)]
+    pub metrics: Vec<Metric>,
+    /// Strings that end a response.
+    #[serde(default)]
+    pub until: Vec<String>,
+    /// The longest response in tokens.
+    #[serde(default = "default_new_tokens")]
+    pub max_new_tokens: usize,
+    /// Beams of the search; 1 is greedy.
+    #[serde(default = "one")]
+    pub beams: usize,
+}
+
+fn space() -> String {
+    " ".into()
+}
+
+/// lm-evaluation-harness's own default length of a response.
+fn default_new_tokens() -> usize {
+    256
+}
+
+fn one() -> usize {
+    1
+}
+
+/// A task's file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Spec {
+    /// The task's name on the command line and in result files.
+    pub name: String,
+    /// One sentence.
+    pub description: String,
+    /// Whom to cite.
+    pub citation: String,
+    /// The data's licence.
+    pub licence: String,
+    /// Raised whenever a change here changes numbers.
+    pub version: u32,
+    /// What is asked for.
+    pub kind: Kind,
+    /// Class names in class order, or the names of fixed choices.
+    #[serde(default)]
+    pub labels: Vec<String>,
+    /// Least and greatest score of a regression.
+    pub range: Option<[f32; 2]>,
+    /// What is measured.
+    pub metrics: Vec<Metric>,
+    /// Official sizes by file name, so that a part is called one.
+    #[serde(default)]
+    pub official_rows: BTreeMap<String, usize>,
+    /// Which file is which split.
+    pub splits: Splits,
+    /// Layouts, tried in order for each split.
+    pub source: Vec<Source>,
+    /// The LLM-Adapters form of a row.
+    pub llm_adapters: Option<RowForm>,
+    /// How language models are asked.
+    #[serde(default)]
+    pub prompt: BTreeMap<Protocol, PromptSpec>,
+}
+
+impl Spec {
+    /// Reads a spec; `origin` names it in errors.
+    pub fn parse(text: &str, origin: &str) -> Result<Spec, Error> {
+        let spec: Spec = toml::from_str(text).map_err(|e| Error::SpecSyntax {
+            origin: origin.into(),
+            message: e.to_string().trim_end().to_owned(),
+            hint: suggest::hint_from_serde(e.message()),
+        })?;
+        spec.check(origin)?;
+        Ok(spec)
+    }
+
+    /// What the types alone cannot promise.
+    fn check(&self, origin: &str) -> Result<(), Error> {
+        let bad = |key: &str, problem: &str| {
+            Err(Error::SpecValue { origin: origin.into(), key: key.into(), problem: problem.into() })
+        };
+        if self.name.is_empty() || !self.name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+        {
+            return bad("name", "may hold letters, digits, `-`, `_` and `.` only: it becomes a file name");
+        }
+        if self.kind == Kind::Classification && self.labels.len() < 2 {
+            return bad("labels", "needs two class names or more for a classification");
+        }
+        if self.range.is_some_and(|[low, high]| low >= high) {
+            return bad("range", "needs its lower end first");
+        }
+        if self.metrics.is_empty() {
+            return bad("metrics", "is empty; name one or more");
+        }
+        if self.source.is_empty() {
+            return bad("source", "is empty; give one layout or more");
+        }
+        for metric in &self.metrics {
+            if let Err(problem) = metric.suits(self.kind, self.labels.len()) {
+                return bad("metrics", &problem);
+            }
+        }
+        for source in &self.source {
+            self.check_source(source).or_else(|(key, problem)| bad(&key, &problem))?;
+        }
+        self.check_splits().or_else(|(key, problem)| bad(&key, &problem))?;
+        for (protocol, prompt) in &self.prompt {
+            self.check_prompt(*protocol, prompt).or_else(|(key, problem)| bad(&key, &problem))?;
+        }
+        if let Some(form) = &self.llm_adapters {
+            form.check(self.labels.len()).or_else(|problem| bad("llm-adapters", &problem))?;
+        }
+        Ok(())
+    }
+
+    fn check_source(&self, source: &Source) -> Result<(), (String, String)> {
+        if source.format == Format::LlmAdapters {
+            return match self.llm_adapters {
+                Some(_) => Ok(()),
+                None => {
+                    Err(("source.format".into(), "`llm-adapters` needs the [llm-adapters] section".into()))
+                }
+            };
+        }
+        let mut needed = match self.kind {
+            Kind::Classification | Kind::Regression => vec![Field::TextA, Field::Label],
+            Kind::MultipleChoice => vec![Field::Question, Field::Label],
+            Kind::Generation => vec![Field::Question, Field::Answer],
+        };
+        if self.kind == Kind::MultipleChoice && self.labels.is_empty() {
+            needed.push(Field::Choices);
+        }
+        match needed.iter().find(|f| !source.columns.contains_key(f)) {
+            Some(field) => {
+                let name = serde_json::to_string(field).unwrap_or_default();
+                Err(("source.columns".into(), format!("lacks {name}, which this kind of task needs")))
+            }
+            None => check_pattern(source),
+        }
+    }
+
+    fn check_splits(&self) -> Result<(), (String, String)> {
+        for split in SplitName::ALL {
+            let Some(file) = self.splits.file(split) else { continue };
+            let key = format!("splits.{split}");
+            if file == HELD_OUT {
+                if split != SplitName::Validation || self.splits.train.is_none() {
+                    return Err((key, "can be `held-out` for validation only, beside a train split".into()));
+                }
+            } else if !self.source.iter().any(|s| s.files.contains_key(file)) {
+                return Err((key, format!("is `{file}`, which no source's `files` names")));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_prompt(&self, protocol: Protocol, prompt: &PromptSpec) -> Result<(), (String, String)> {
+        let key = |k: &str| format!("prompt.{protocol}.{k}");
+        let contexts = prompt.context.iter().flat_map(|c| c.as_slice());
+        for (name, text) in contexts
+            .map(|t| ("context", t))
+            .chain(prompt.instruction.iter().map(|t| ("instruction", t)))
+            .chain(prompt.response.iter().map(|t| ("response", t)))
+        {
+            let places = template::pieces(text).map_err(|problem| (key(name), problem))?;
+            let unknown = places.iter().find_map(|p| match p {
+                Piece::Place(place) if !PLACES.contains(&place.as_str()) => Some(place),
+                _ => None,
+            });
+            if let Some(place) = unknown {
+                let hint = suggest::hint(place, PLACES);
+                return Err((
+                    key(name),
+                    format!("has the place {{{place}}}{hint}; places: {}", PLACES.join(", ")),
+                ));
+            }
+        }
+        match protocol {
+            Protocol::LmEval if prompt.context.is_none() => Err((key("context"), "is missing".into())),
+            Protocol::LmEval => Ok(()),
+            _ if prompt.context.is_some() => {
+                Err((key("context"), "belongs to `lm-eval`; here it is `instruction`".into()))
+            }
+            _ if prompt.instruction.is_none() && self.llm_adapters.is_none() => {
+                Err((key("instruction"), "is missing, and there is no [llm-adapters] to take it from".into()))
+            }
+            _ => Ok(()),
+        }?;
+        let choices = prompt.choices.as_ref().map_or(self.labels.len(), Vec::len);
+        if !self.labels.is_empty() && choices != self.labels.len() {
+            return Err((key("choices"), format!("needs {} texts, one a label", self.labels.len())));
+        }
+        match prompt.max_new_tokens.min(prompt.beams) {
+            0 => Err((key("beams"), "and `max-new-tokens` must be 1 or more".into())),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The places that prompts may have.
+const PLACES: [&str; 10] =
+    ["text_a", "text_b", "question", "passage", "choices", "words", "word", "choice", "answer", "solution"];
+
+fn check_pattern(source: &Source) -> Result<(), (String, String)> {
+    match source.solution_drops.as_deref().map(regex::Regex::new) {
+        Some(Err(e)) => Err(("source.solution-drops".into(), format!("is no regular expression: {e}"))),
+        _ => Ok(()),
+    }
+}
