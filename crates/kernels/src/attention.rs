@@ -108,13 +108,10 @@ impl Target {
 
     /// # Safety
     /// (row, column) lies inside, and no other task touches what is written through the answer.
-    unsafe fn at(self, row: usize, column: usize) -> Strided<*mut f32> {
-        Strided {
-            // SAFETY: the caller's promise.
-            pointer: unsafe { self.pointer.add(row * self.width + column) },
-            row: self.width,
-            column: 1,
-        }
+    unsafe fn at(self, row: usize, column: usize) -> (*mut f32, usize) {
+        // SAFETY: the caller's promise.
+        let pointer = unsafe { self.pointer.add(row * self.width + column) };
+        (pointer, self.width)
     }
 }
 
@@ -129,10 +126,6 @@ fn flip<P: Copy>(s: Strided<P>) -> Strided<P> {
 
 fn tile(x: &[f32], width: usize) -> Strided<*const f32> {
     head_of(x, width, 0, 0)
-}
-
-fn tile_mut(x: &mut [f32], width: usize) -> Strided<*mut f32> {
-    Strided { pointer: x.as_mut_ptr(), row: width, column: 1 }
 }
 
 kernel!(
@@ -226,7 +219,16 @@ impl Head<'_> {
         let k = flip(head_of(self.k, kv_width, self.kv_start, self.kv_column()));
         // SAFETY: the head's columns and the sequence's rows were checked to lie inside q, k and the tile.
         unsafe {
-            product((count, seen, c), self.shape.scale, q, k, 0.0, tile_mut(scores, seen), false);
+            product(
+                self.isa,
+                (count, seen, c),
+                self.shape.scale,
+                q,
+                k,
+                0.0,
+                (scores.as_mut_ptr(), seen),
+                false,
+            );
         }
     }
 
@@ -255,14 +257,14 @@ impl Head<'_> {
                 hidden.fill(0.0);
                 if let Some(lse) = lse {
                     // SAFETY: this (row, head) belongs to this call alone.
-                    unsafe { *lse.at(self.q_start + i, self.head).pointer = log };
+                    unsafe { *lse.at(self.q_start + i, self.head).0 = log };
                 }
             }
             let v = head_of(self.v, self.shape.kv_width(), self.kv_start, self.kv_column());
             // SAFETY: as in `scores`; the written part of o belongs to this call alone.
             unsafe {
                 let o = o.at(self.q_start + first, self.q_column());
-                product((count, c, seen), 1.0, tile(scores, seen), v, 0.0, o, false);
+                product(self.isa, (count, c, seen), 1.0, tile(scores, seen), v, 0.0, o, false);
             }
         });
     }
@@ -465,7 +467,7 @@ impl Head<'_> {
             for t in self.kv_start..self.kv_start + keys {
                 for x in [g.dk, g.dv] {
                     // SAFETY: these columns of these rows are this task's.
-                    unsafe { std::slice::from_raw_parts_mut(x.at(t, kv_column).pointer, c) }.fill(0.0);
+                    unsafe { std::slice::from_raw_parts_mut(x.at(t, kv_column).0, c) }.fill(0.0);
                 }
             }
         }
@@ -480,7 +482,7 @@ impl Head<'_> {
             self.scores(first, count, seen, p);
             // SAFETY: all operands lie inside what was checked; the results belong to this task alone.
             unsafe {
-                product((count, seen, c), 1.0, do_, flip(v), 0.0, tile_mut(d, seen), false);
+                product(self.isa, (count, seen, c), 1.0, do_, flip(v), 0.0, (d.as_mut_ptr(), seen), false);
             }
             for r in 0..count {
                 let i = first + r;
@@ -495,9 +497,9 @@ impl Head<'_> {
             unsafe {
                 let dk = g.dk.at(self.kv_start, kv_column);
                 let dv = g.dv.at(self.kv_start, kv_column);
-                product((count, c, seen), 1.0, tile(d, seen), k, 0.0, g.dq.at(row, column), false);
-                product((seen, c, count), 1.0, flip(tile(d, seen)), q, 1.0, dk, false);
-                product((seen, c, count), 1.0, flip(tile(p, seen)), do_, 1.0, dv, false);
+                product(self.isa, (count, c, seen), 1.0, tile(d, seen), k, 0.0, g.dq.at(row, column), false);
+                product(self.isa, (seen, c, count), 1.0, flip(tile(d, seen)), q, 1.0, dk, false);
+                product(self.isa, (seen, c, count), 1.0, flip(tile(p, seen)), do_, 1.0, dv, false);
             }
         });
     }

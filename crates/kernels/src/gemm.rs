@@ -1,64 +1,19 @@
 //! Products of f32 matrices: the forward `nt`, the input gradient `nn` and the weight gradient `tn` of a linear
 //! layer whose weight w is stored (out, in).
 
+mod engine;
+mod micro;
+mod pack;
+
 use crate::Rows;
 use crate::isa::{isa, kernel};
 use crate::math::{dot, madd};
 use crate::split::{GRAIN, length};
+pub(crate) use engine::{Strided, product};
 use rayon::prelude::*;
 
 /// Up to this many rows the product is bound by reading w, and one pass over w is the best there is.
 const FEW_ROWS: usize = 4;
-
-/// A strided matrix operand: element (i, j) is at `pointer + i * row + j * column`.
-#[derive(Clone, Copy)]
-pub(crate) struct Strided<P> {
-    pub(crate) pointer: P,
-    pub(crate) row: usize,
-    pub(crate) column: usize,
-}
-
-/// c = beta c + alpha a b, with a (m, k), b (k, n), c (m, n); beta 0 does not read c.
-///
-/// # Safety
-/// Every element named by the shapes and strides lies in memory that is valid for reading (a, b) or writing (c),
-/// and c overlaps neither a nor b.
-pub(crate) unsafe fn product(
-    (m, n, k): (usize, usize, usize),
-    alpha: f32,
-    a: Strided<*const f32>,
-    b: Strided<*const f32>,
-    beta: f32,
-    c: Strided<*mut f32>,
-    parallel: bool,
-) {
-    let parallelism = if parallel { gemm::Parallelism::Rayon(0) } else { gemm::Parallelism::None };
-    // SAFETY: the caller's promise. `gemm` computes dst = alpha dst + beta lhs rhs, column-major by preference,
-    // so the transposed product is asked for.
-    unsafe {
-        gemm::gemm(
-            n,
-            m,
-            k,
-            c.pointer,
-            c.row as isize,
-            c.column as isize,
-            beta != 0.0,
-            b.pointer,
-            b.row as isize,
-            b.column as isize,
-            a.pointer,
-            a.row as isize,
-            a.column as isize,
-            beta,
-            alpha,
-            false,
-            false,
-            false,
-            parallelism,
-        );
-    }
-}
 
 fn matrix(x: &[f32], width: usize) -> Strided<*const f32> {
     Strided { pointer: x.as_ptr(), row: width, column: 1 }
@@ -66,10 +21,6 @@ fn matrix(x: &[f32], width: usize) -> Strided<*const f32> {
 
 fn transposed(x: &[f32], width: usize) -> Strided<*const f32> {
     Strided { pointer: x.as_ptr(), row: 1, column: width }
-}
-
-fn matrix_mut(x: &mut [f32], width: usize) -> Strided<*mut f32> {
-    Strided { pointer: x.as_mut_ptr(), row: width, column: 1 }
 }
 
 /// y = beta y + alpha x w^T; x (T, K), w (N, K), y (T, N).
@@ -83,9 +34,9 @@ pub fn nt(alpha: f32, x: &Rows, w: &[f32], beta: f32, y: &mut Rows) {
     }
     // SAFETY: the lengths were checked above, and `y` is borrowed exclusively.
     unsafe {
-        let out = matrix_mut(y.data_mut(), shape.1);
+        let out = (y.data_mut().as_mut_ptr(), shape.1);
         let (a, b) = (matrix(x.data(), shape.2), transposed(w, shape.2));
-        product(shape, alpha, a, b, beta, out, true);
+        product(isa(), shape, alpha, a, b, beta, out, true);
     }
 }
 
@@ -96,9 +47,9 @@ pub fn nn(alpha: f32, dy: &Rows, w: &[f32], beta: f32, dx: &mut Rows) {
     let shape = (dy.rows(), dx.width(), dy.width());
     // SAFETY: the lengths were checked above, and `dx` is borrowed exclusively.
     unsafe {
-        let out = matrix_mut(dx.data_mut(), shape.1);
+        let out = (dx.data_mut().as_mut_ptr(), shape.1);
         let (a, b) = (matrix(dy.data(), shape.2), matrix(w, shape.1));
-        product(shape, alpha, a, b, beta, out, true);
+        product(isa(), shape, alpha, a, b, beta, out, true);
     }
 }
 
@@ -109,9 +60,9 @@ pub fn tn(alpha: f32, dy: &Rows, x: &Rows, beta: f32, dw: &mut [f32]) {
     let shape = (dy.width(), x.width(), dy.rows());
     // SAFETY: the lengths were checked above, and `dw` is borrowed exclusively.
     unsafe {
-        let out = matrix_mut(dw, shape.1);
+        let out = (dw.as_mut_ptr(), shape.1);
         let (a, b) = (transposed(dy.data(), shape.0), matrix(x.data(), shape.1));
-        product(shape, alpha, a, b, beta, out, true);
+        product(isa(), shape, alpha, a, b, beta, out, true);
     }
 }
 
@@ -142,5 +93,136 @@ fn few_rows(alpha: f32, x: &Rows, w: &[f32], beta: f32, y: &mut Rows) {
             let old = if beta == 0.0 { 0.0 } else { beta * *y };
             *y = madd::<false>(alpha, *product, old);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_close, everywhere, noise, noise_rows};
+
+    /// c (m, n) = beta c + alpha sum_k a(i, k) b(k, j), in f64.
+    fn naive(
+        (m, n, k): (usize, usize, usize),
+        alpha: f64,
+        a: impl Fn(usize, usize) -> f32,
+        b: impl Fn(usize, usize) -> f32,
+        beta: f64,
+        c: &[f32],
+    ) -> Vec<f64> {
+        let mut out = vec![0.0; m * n];
+        for i in 0..m {
+            for j in 0..n {
+                let mut sum = 0.0;
+                for l in 0..k {
+                    sum += f64::from(a(i, l)) * f64::from(b(l, j));
+                }
+                let old = if beta == 0.0 { 0.0 } else { beta * f64::from(c[i * n + j]) };
+                out[i * n + j] = old + alpha * sum;
+            }
+        }
+        out
+    }
+
+    /// Rows, in and out features: one row, decoding sizes, sizes beside the tiles (14, 32), several blocks of
+    /// columns (256) and of contraction (512), and wide enough to be cut into tasks.
+    const SHAPES: [(usize, usize, usize); 12] = [
+        (1, 1, 1),
+        (1, 37, 65),
+        (2, 129, 33),
+        (3, 515, 70),
+        (4, 64, 31),
+        (5, 8, 3),
+        (13, 31, 33),
+        (15, 40, 47),
+        (29, 530, 35),
+        (57, 33, 301),
+        (127, 96, 129),
+        (230, 71, 66),
+    ];
+
+    #[test]
+    fn nt_equals_the_naive_product() {
+        for (t, k, n) in SHAPES {
+            for (alpha, beta) in [(1.0, 0.0), (-0.7, 1.0), (0.3, -1.6)] {
+                let (x, w) = (noise_rows(t, k, 1), noise(n * k, 2));
+                let start = if beta == 0.0 { vec![f32::NAN; t * n] } else { noise(t * n, 3) };
+                let expected = naive((t, n, k), alpha, |i, l| x.row(i)[l], |l, j| w[j * k + l], beta, &start);
+                let run = || {
+                    let mut y = Rows::from_slice(&start, n);
+                    nt(alpha as f32, &x, &w, beta as f32, &mut y);
+                    y.data().to_vec()
+                };
+                everywhere(run, |isa, y| {
+                    assert_close(&format!("{isa} {t}x{k}x{n} y"), y, &expected, 3e-6);
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn nn_equals_the_naive_product() {
+        for (t, k, n) in SHAPES {
+            for (alpha, beta) in [(1.0, 0.0), (-0.7, 1.0), (0.3, -1.6)] {
+                let (dy, w) = (noise_rows(t, n, 4), noise(n * k, 5));
+                let start = if beta == 0.0 { vec![f32::NAN; t * k] } else { noise(t * k, 6) };
+                let expected =
+                    naive((t, k, n), alpha, |i, l| dy.row(i)[l], |l, j| w[l * k + j], beta, &start);
+                let run = || {
+                    let mut dx = Rows::from_slice(&start, k);
+                    nn(alpha as f32, &dy, &w, beta as f32, &mut dx);
+                    dx.data().to_vec()
+                };
+                everywhere(run, |isa, dx| {
+                    assert_close(&format!("{isa} {t}x{k}x{n} dx"), dx, &expected, 3e-6);
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn tn_equals_the_naive_product() {
+        for (t, k, n) in SHAPES {
+            for (alpha, beta) in [(1.0, 0.0), (-0.7, 1.0), (0.3, -1.6)] {
+                let (dy, x) = (noise_rows(t, n, 7), noise_rows(t, k, 8));
+                let start = if beta == 0.0 { vec![f32::NAN; n * k] } else { noise(n * k, 9) };
+                let expected = naive((n, k, t), alpha, |i, l| dy.row(l)[i], |l, j| x.row(l)[j], beta, &start);
+                let run = || {
+                    let mut dw = start.clone();
+                    tn(alpha as f32, &dy, &x, beta as f32, &mut dw);
+                    dw
+                };
+                everywhere(run, |isa, dw| {
+                    assert_close(&format!("{isa} {t}x{k}x{n} dw"), dw, &expected, 3e-6);
+                });
+            }
+        }
+    }
+
+    /// A row's product must not depend on the rows around it: a batch gives each row what it gives alone.
+    #[test]
+    fn a_row_in_a_batch_equals_the_row_in_another_batch() {
+        let (k, n) = (530, 70);
+        let (x, w) = (noise_rows(61, k, 10), noise(n * k, 11));
+        let (mut all, mut some) = (Rows::scratch(61, n), Rows::scratch(17, n));
+        nt(1.3, &x, &w, 0.0, &mut all);
+        nt(1.3, &x.slice_rows(20..37), &w, 0.0, &mut some);
+        assert!(
+            all.slice_rows(20..37).data() == some.data(),
+            "rows 20..37 differ from the same rows in a batch of their own"
+        );
+    }
+
+    #[test]
+    fn empty_sizes_leave_only_beta() {
+        let x = Rows::scratch(3, 0);
+        let mut y = Rows::from_vec(noise(6, 12), 2);
+        let before = y.copy();
+        nt(1.0, &x, &[], -2.0, &mut y);
+        for (y, b) in y.data().iter().zip(before.data()) {
+            assert_eq!(*y, -2.0 * b);
+        }
+        let (none, mut no_rows) = (Rows::scratch(0, 5), Rows::scratch(0, 2));
+        nt(1.0, &none, &noise(10, 13), 0.0, &mut no_rows);
     }
 }

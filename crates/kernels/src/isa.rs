@@ -148,7 +148,39 @@ pub fn threads() -> usize {
 /// with a leading `const FMA: bool`, so that it is compiled (and vectorised) once for each instruction set;
 /// `FMA` says whether [`crate::math::madd`] may fuse.
 macro_rules! kernel {
-    ($(#[$meta:meta])* $vis:vis fn $name:ident $(<$($gen:ident),+>)? ($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $body:ident) => {
+    ($(#[$meta:meta])* $vis:vis unsafe fn $name:ident($($arg:ident: $ty:ty),* $(,)?) = $body:ident) => {
+        $(#[$meta])*
+        $vis unsafe fn $name(isa: $crate::isa::Isa, $($arg: $ty),*) {
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx2,fma")]
+                unsafe fn avx2($($arg: $ty),*) {
+                    // SAFETY: the caller's promise.
+                    unsafe { $body::<true>($($arg),*) }
+                }
+                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+                unsafe fn avx512($($arg: $ty),*) {
+                    // SAFETY: the caller's promise.
+                    unsafe { $body::<true>($($arg),*) }
+                }
+                // SAFETY: the caller's promise; and an `Isa` that reaches a kernel comes from `isa()`, which
+                // answers (and `with_isa` accepts) only what `is_x86_feature_detected!` has found on this CPU.
+                unsafe {
+                    match isa {
+                        $crate::isa::Isa::Scalar => {}
+                        $crate::isa::Isa::Avx2 => return avx2($($arg),*),
+                        $crate::isa::Isa::Avx512 | $crate::isa::Isa::Avx512Bf16 => {
+                            return avx512($($arg),*);
+                        }
+                    }
+                }
+            }
+            let _ = isa;
+            // SAFETY: the caller's promise.
+            unsafe { $body::<false>($($arg),*) }
+        }
+    };
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $body:ident) => {
         $(#[$meta])*
         $vis fn $name(isa: $crate::isa::Isa, $($arg: $ty),*) $(-> $ret)? {
             #[cfg(target_arch = "x86_64")]

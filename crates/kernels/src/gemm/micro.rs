@@ -1,0 +1,164 @@
+//! The innermost kernels: a tile of the result stays in registers while the contraction runs.
+//!
+//! Operands are packed (see `pack.rs`): `a` holds the rows of one tile, `b` a panel of `NR` columns, contraction
+//! index outermost. Every result is `c = beta c + alpha a b`, each element summed in the order of the contraction.
+
+/// One tile of work.
+pub(super) struct Tile {
+    /// Steps of the contraction.
+    pub(super) depth: usize,
+    pub(super) a: *const f32,
+    pub(super) b: *const f32,
+    pub(super) alpha: f32,
+    /// 0 means that `c` is not read.
+    pub(super) beta: f32,
+    pub(super) c: *mut f32,
+    /// The distance between rows of `c`.
+    pub(super) c_row: usize,
+}
+
+/// Floats between two rows of a packed tile of `a` whose rows are contiguous. Not a multiple of a page, so that the
+/// rows of a tile do not fall into one cache set.
+pub(super) const A_STRIDE: usize = super::engine::DEPTH + 16;
+/// Floats between two contraction steps of a packed tile of `a` whose columns are contiguous.
+pub(super) const A_GROUP: usize = 16;
+
+/// The order of a packed tile of `a`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    /// Element (r, k) at r * `A_STRIDE` + k.
+    Rows,
+    /// Element (r, k) at k * `A_GROUP` + r.
+    Columns,
+}
+
+/// An instruction set's kernel: `MR` x `NR` results at a time.
+pub(super) trait Micro {
+    const MR: usize;
+    const NR: usize;
+
+    /// # Safety
+    /// The CPU has the instruction set; `a` and `b` hold `depth` packed steps of `MR` rows (in `order`) and `NR`
+    /// columns; `c` is valid for `MR` rows of `NR` at its stride.
+    unsafe fn run(order: Order, tile: &Tile);
+}
+
+/// Plain arithmetic, for a CPU without the vector sets below and for other architectures.
+pub(super) struct Plain;
+
+impl Micro for Plain {
+    const MR: usize = 4;
+    const NR: usize = 8;
+
+    unsafe fn run(order: Order, tile: &Tile) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match order {
+                Order::Rows => plain::<A_STRIDE, 1>(tile),
+                Order::Columns => plain::<1, A_GROUP>(tile),
+            }
+        }
+    }
+}
+
+unsafe fn plain<const ROW: usize, const STEP: usize>(t: &Tile) {
+    let mut acc = [[0.0f32; Plain::NR]; Plain::MR];
+    for k in 0..t.depth {
+        // SAFETY: `b` holds NR values for each step.
+        let b = unsafe { &*t.b.add(k * Plain::NR).cast::<[f32; Plain::NR]>() };
+        for (r, acc) in acc.iter_mut().enumerate() {
+            // SAFETY: `a` holds MR rows for each step.
+            let a = unsafe { *t.a.add(r * ROW + k * STEP) };
+            for (acc, b) in acc.iter_mut().zip(b) {
+                *acc += a * b;
+            }
+        }
+    }
+    for (r, acc) in acc.iter().enumerate() {
+        for (j, acc) in acc.iter().enumerate() {
+            // SAFETY: `c` is valid for this row and column.
+            unsafe {
+                let c = t.c.add(r * t.c_row + j);
+                let old = if t.beta == 0.0 { 0.0 } else { t.beta * *c };
+                *c = t.alpha * acc + old;
+            }
+        }
+    }
+}
+
+/// Writes a kernel of `$mr` rows by `$vectors` vectors from the intrinsics of one instruction set.
+#[cfg(target_arch = "x86_64")]
+macro_rules! vector_kernel {
+    ($(#[$doc:meta])* $name:ident, $function:ident, $features:literal, $mr:literal x $vectors:literal of $lanes:literal,
+     $zero:ident, $load:ident, $store:ident, $set:ident, $fma:ident, $mul:ident) => {
+        $(#[$doc])*
+        pub(super) struct $name;
+
+        impl Micro for $name {
+            const MR: usize = $mr;
+            const NR: usize = $vectors * $lanes;
+
+            unsafe fn run(order: Order, tile: &Tile) {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    match order {
+                        Order::Rows => $function::<A_STRIDE, 1>(tile),
+                        Order::Columns => $function::<1, A_GROUP>(tile),
+                    }
+                }
+            }
+        }
+
+        #[target_feature(enable = $features)]
+        unsafe fn $function<const ROW: usize, const STEP: usize>(t: &Tile) {
+            use std::arch::x86_64::*;
+            let mut acc = [[$zero(); $vectors]; $mr];
+            let (mut a, mut b) = (t.a, t.b);
+            for _ in 0..t.depth {
+                // SAFETY: `a` and `b` hold `depth` steps; the pointers stay inside or one past the end.
+                unsafe {
+                    let mut columns = [$zero(); $vectors];
+                    for (v, column) in columns.iter_mut().enumerate() {
+                        *column = $load(b.add(v * $lanes));
+                    }
+                    for (r, acc) in acc.iter_mut().enumerate() {
+                        let value = $set(*a.add(r * ROW));
+                        for (acc, column) in acc.iter_mut().zip(columns) {
+                            *acc = $fma(value, column, *acc);
+                        }
+                    }
+                    a = a.wrapping_add(STEP);
+                    b = b.wrapping_add($vectors * $lanes);
+                }
+            }
+            let (alpha, beta) = ($set(t.alpha), $set(t.beta));
+            for (r, acc) in acc.iter().enumerate() {
+                for (v, acc) in acc.iter().enumerate() {
+                    // SAFETY: `c` is valid for this row and vector.
+                    unsafe {
+                        let c = t.c.add(r * t.c_row + v * $lanes);
+                        if t.beta == 0.0 {
+                            $store(c, $mul(alpha, *acc));
+                        } else {
+                            $store(c, $fma(alpha, *acc, $mul(beta, $load(c))));
+                        }
+                    }
+                }
+            }
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+vector_kernel!(
+    /// 14 x 32 in 28 of the 32 registers of AVX-512.
+    Avx512, avx512, "avx512f", 14 x 2 of 16,
+    _mm512_setzero_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_ps, _mm512_fmadd_ps, _mm512_mul_ps
+);
+
+#[cfg(target_arch = "x86_64")]
+vector_kernel!(
+    /// 6 x 16 in 12 of the 16 registers of AVX2.
+    Avx2, avx2, "avx2,fma", 6 x 2 of 8,
+    _mm256_setzero_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_set1_ps, _mm256_fmadd_ps, _mm256_mul_ps
+);

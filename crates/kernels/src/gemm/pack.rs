@@ -1,0 +1,176 @@
+//! Copies of operands in the order in which the kernels of `micro.rs` read them, short of nothing: rows and columns
+//! that a matrix does not have are zeros.
+
+use super::engine::Strided;
+use super::micro::{A_GROUP, A_STRIDE, Order};
+use crate::isa::{Isa, kernel};
+
+/// The order in which `a` is cheaper to copy: along its contiguous direction.
+pub(super) fn order_of(a: Strided<*const f32>) -> Order {
+    if a.column == 1 { Order::Rows } else { Order::Columns }
+}
+
+kernel!(
+    /// Rows `first..first + rows` and contraction steps `from..from + depth` of `a`, as one tile of `mr` rows.
+    ///
+    /// # Safety
+    /// Those elements of `a` are valid for reading; `tile` has room for `mr` rows of `depth` in `order_of(a)`.
+    pub(super) unsafe fn pack_a(a: Strided<*const f32>, first: usize, rows: usize, from: usize, depth: usize, mr: usize, tile: *mut f32) = pack_a_body
+);
+
+#[inline(always)]
+unsafe fn pack_a_body<const FMA: bool>(
+    a: Strided<*const f32>,
+    first: usize,
+    rows: usize,
+    from: usize,
+    depth: usize,
+    mr: usize,
+    tile: *mut f32,
+) {
+    // SAFETY: the caller's promise covers every read below; writes stay within mr rows of depth steps.
+    unsafe {
+        match order_of(a) {
+            Order::Rows => {
+                for r in 0..mr {
+                    let to = std::slice::from_raw_parts_mut(tile.add(r * A_STRIDE), depth);
+                    if r < rows {
+                        let start = a.pointer.add((first + r) * a.row + from);
+                        to.copy_from_slice(std::slice::from_raw_parts(start, depth));
+                    } else {
+                        to.fill(0.0);
+                    }
+                }
+            }
+            Order::Columns => {
+                let start = a.pointer.add(first * a.row + from * a.column);
+                if rows == mr && mr == 14 {
+                    copy_groups::<14>(start, a.column, depth, tile);
+                } else if rows == mr && mr == 6 {
+                    copy_groups::<6>(start, a.column, depth, tile);
+                } else {
+                    for k in 0..depth {
+                        let to = std::slice::from_raw_parts_mut(tile.add(k * A_GROUP), mr);
+                        let values = std::slice::from_raw_parts(start.add(k * a.column), rows);
+                        to[..rows].copy_from_slice(values);
+                        to[rows..].fill(0.0);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Groups of `M` contiguous floats, `column` apart, to groups `A_GROUP` apart.
+#[inline(always)]
+unsafe fn copy_groups<const M: usize>(start: *const f32, column: usize, depth: usize, tile: *mut f32) {
+    for k in 0..depth {
+        // SAFETY: the promise of `pack_a`.
+        unsafe {
+            let group = start.add(k * column).cast::<[f32; M]>().read_unaligned();
+            tile.add(k * A_GROUP).cast::<[f32; M]>().write_unaligned(group);
+        }
+    }
+}
+
+/// Columns `first..first + columns` and contraction steps `from..from + depth` of `b`, as panels of `nr` columns:
+/// element (k, j) of panel p at p * nr * depth + k * nr + j.
+///
+/// # Safety
+/// Those elements of `b` are valid for reading; `panels` has room for whole panels.
+pub(super) unsafe fn pack_b(
+    isa: Isa,
+    b: Strided<*const f32>,
+    (first, columns): (usize, usize),
+    (from, depth): (usize, usize),
+    nr: usize,
+    panels: *mut f32,
+) {
+    for p in 0..columns.div_ceil(nr) {
+        let width = nr.min(columns - p * nr);
+        // SAFETY: the caller's promise.
+        unsafe {
+            let start = b.pointer.add((first + p * nr) * b.column + from * b.row);
+            let panel = panels.add(p * nr * depth);
+            if b.column == 1 {
+                pack_rows(isa, start, b.row, width, depth, nr, panel);
+            } else {
+                pack_transposed(isa, start, b.column, b.row, width, depth, nr, panel);
+            }
+        }
+    }
+}
+
+kernel!(
+    /// A panel whose columns are contiguous in the source.
+    unsafe fn pack_rows(start: *const f32, row: usize, width: usize, depth: usize, nr: usize, panel: *mut f32) = pack_rows_body
+);
+
+#[inline(always)]
+unsafe fn pack_rows_body<const FMA: bool>(
+    start: *const f32,
+    row: usize,
+    width: usize,
+    depth: usize,
+    nr: usize,
+    panel: *mut f32,
+) {
+    // SAFETY: the promise of `pack_b`.
+    unsafe {
+        if width == 32 && nr == 32 {
+            for k in 0..depth {
+                let values = start.add(k * row).cast::<[f32; 32]>().read_unaligned();
+                panel.add(k * 32).cast::<[f32; 32]>().write_unaligned(values);
+            }
+            return;
+        }
+        for k in 0..depth {
+            let to = std::slice::from_raw_parts_mut(panel.add(k * nr), nr);
+            to[..width].copy_from_slice(std::slice::from_raw_parts(start.add(k * row), width));
+            to[width..].fill(0.0);
+        }
+    }
+}
+
+/// Side of the squares that are transposed at once.
+const SIDE: usize = 8;
+
+kernel!(
+    /// A panel whose columns are rows of the source, `column` apart (steps are `step` apart, usually 1).
+    unsafe fn pack_transposed(start: *const f32, column: usize, step: usize, width: usize, depth: usize, nr: usize, panel: *mut f32) = pack_transposed_body
+);
+
+#[inline(always)]
+unsafe fn pack_transposed_body<const FMA: bool>(
+    start: *const f32,
+    column: usize,
+    step: usize,
+    width: usize,
+    depth: usize,
+    nr: usize,
+    panel: *mut f32,
+) {
+    let whole = if step == 1 { (width / SIDE * SIDE, depth / SIDE * SIDE) } else { (0, 0) };
+    // SAFETY: the promise of `pack_b`; squares lie inside (width, depth).
+    unsafe {
+        for k in (0..whole.1).step_by(SIDE) {
+            for j in (0..whole.0).step_by(SIDE) {
+                let mut square = [[0.0f32; SIDE]; SIDE];
+                for (i, line) in square.iter_mut().enumerate() {
+                    *line = start.add((j + i) * column + k).cast::<[f32; SIDE]>().read_unaligned();
+                }
+                for i in 0..SIDE {
+                    let turned: [f32; SIDE] = std::array::from_fn(|l| square[l][i]);
+                    panel.add((k + i) * nr + j).cast::<[f32; SIDE]>().write_unaligned(turned);
+                }
+            }
+        }
+        for k in 0..depth {
+            let to = std::slice::from_raw_parts_mut(panel.add(k * nr), nr);
+            let done = if k < whole.1 { whole.0 } else { 0 };
+            for (j, to) in to.iter_mut().enumerate().skip(done) {
+                *to = if j < width { *start.add(j * column + k * step) } else { 0.0 };
+            }
+        }
+    }
+}
