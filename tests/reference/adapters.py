@@ -88,11 +88,11 @@ def adapter_shapes(model, method, size, linears):
     return shapes
 
 
-def bottleneck_config(method, classes, sibo, causal, options):
-    """The adapter_config.json of a bottleneck adapter."""
+def bottleneck_config(method, saved, classes, sibo, causal, options):
+    """The adapter_config.json of a bottleneck adapter; `saved` are the modules trained beside it."""
     config = {
         "peft_type": "BOTTLENECK" if sibo is None else "SIBO_BOTTLENECK", "method": method, "non_linearity": "relu",
-        "scaling": 1.0, "init": "bert", "dropout": 0.1, "modules_to_save": ["classifier"] if classes else None,
+        "scaling": 1.0, "init": "bert", "dropout": 0.1, "modules_to_save": saved or None,
         "task_type": "SEQ_CLS" if classes else "CAUSAL_LM" if causal else None,
     }  # fmt: skip
     if sibo is not None:
@@ -105,16 +105,16 @@ def bottleneck_adapter(method, classes=None, sibo=None, linears=(), **options):
 
     def write(model_dir, target):
         model = base.load_base(model_dir, classes)
-        config = bottleneck_config(method, classes, sibo, base.is_causal(model), options)
+        saved = ["classifier"] if classes else []
+        if classes and hasattr(base.backbone(model), "pooler") and not base.has_pooler(base.tensor_names(model_dir)):
+            saved += ["pooler"] if base.backbone(model).pooler is not None else []
+        config = bottleneck_config(method, saved, classes, sibo, base.is_causal(model), options)
         size = options.get("bottleneck_size") or model.config.hidden_size // options["reduction_factor"]
         generator = generator_for(model_dir.name, target.parent.name)
         shapes = adapter_shapes(model, method, size, linears)
-        if classes:
-            shapes |= {
-                f"base_model.model.{name}": tuple(parameter.shape)
-                for name, parameter in model.named_parameters()
-                if name.startswith("classifier.")
-            }
+        for name, parameter in model.named_parameters():
+            if any(f".{module}." in f".{name}" for module in saved):
+                shapes[f"base_model.model.{name}"] = tuple(parameter.shape)
         tensors = {}
         for name, shape in shapes.items():
             scale = 0.2 if len(shape) == 1 else 0.9 / shape[1] ** 0.5

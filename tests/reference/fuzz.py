@@ -84,7 +84,11 @@ def draw_sibo(rng, layers, series=False):
 
 
 def draw_lora(rng, linears, layers, classes, sibo):
-    """A random LoRA; with SIBO at least one target can take h0."""
+    """A random LoRA; with SIBO at least one target can take h0.
+
+    No bias of an encoder is trained: the gradient of BERT's key bias is rounding and nothing else, and AdamW would make
+    full-sized steps of it.
+    """
     targets = rng.sample(linears, rng.randint(1, len(linears)))
     if sibo and "q_proj" in linears:
         targets = sorted({*targets, "q_proj"})
@@ -97,7 +101,7 @@ def draw_lora(rng, linears, layers, classes, sibo):
         options["alpha_pattern"] = {targets[-1]: rng.randint(1, 20)}
     if rng.random() < 0.25 and sibo is None:
         options["layers_to_transform"] = [rng.randrange(layers)]
-    if rng.random() < 0.2:
+    if rng.random() < 0.2 and classes is None:
         options["bias"] = rng.choice(["all", "lora_only"])
     return lora(classes, sibo=sibo, target_modules=targets, **options)
 
@@ -128,10 +132,10 @@ def draw(seed, models):
     linears = GPTJ_LINEARS if family == "gptj" else LLAMA_LINEARS if causal else BERT_LINEARS
     pooled = family == "bert" and not bare
     linears = [name for name in linears if pooled or name != "pooler.dense"]
-    if family == "bert" and bare:
+    if family == "bert" and bare and rng.random() < 0.5:
         # A pooler that the base lacks belongs to the adapter.
         adapter = lora(classes, r=3, lora_alpha=4, target_modules=["query"], modules_to_save=["pooler"], sibo=draw_sibo(rng, layers))
-    elif rng.random() < 0.6:
+    elif rng.random() < 0.6 and not (family == "bert" and bare):
         adapter = draw_lora(rng, linears, layers, classes, draw_sibo(rng, layers))
     else:
         inner = ["mlp.fc_in"] if family == "gptj" else ["mlp.gate_proj", "mlp.up_proj"] if causal else []

@@ -12,6 +12,8 @@ ENGLISH = [
     "Yes",
     "A farmer has 17 sheep and buys 5 more; how many sheep does she have now?",
 ]
+# Five steps that a real model bears: at a larger rate the loss jumps, and rounding grows with it.
+STEPS = {**cases.STEPS, "options": {"optim": cases.STEPS["options"]["optim"] | {"lr": 3e-4}}}
 PROTEIN = ["EVQLVESGGGLVQPGGSLRLSCAAS", "Q", "QVQLQQSGAELARPGASVKM"]
 
 
@@ -35,7 +37,7 @@ def encoder_cases(models, name, texts):
     return {
         f"{name}/base": cases.Case(name, plain, [cases.TRACE]),
         f"{name}/lora": cases.Case(name, labelled, adapter=lora(3, r=8, lora_alpha=12, target_modules=targets, **pooler)),
-        f"{name}/sibo": cases.Case(name, labelled, [cases.GRADS, cases.STEPS],
+        f"{name}/sibo": cases.Case(name, labelled, [cases.GRADS, STEPS],
             adapter=lora(3, r=4, lora_alpha=6, target_modules=targets, sibo={"lambda": 0.7}, **pooler)),
         f"{name}/houlsby": cases.Case(name, labelled,
             adapter=bottleneck_adapter("houlsby", 3, sibo={"lambda": 0.2}, bottleneck_size=16, non_linearity="gelu")),

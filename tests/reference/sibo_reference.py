@@ -47,7 +47,11 @@ def load(model_dir, adapter):
         return model, {}
     kind = base.read_json(Path(adapter) / "adapter_config.json")["peft_type"]
     attach = {"LORA": lora, "SIBO_LORA": lora, "BOTTLENECK": bottleneck, "SIBO_BOTTLENECK": bottleneck}[kind].attach
-    return model, attach(model, adapter)
+    trained = attach(model, adapter)
+    pooled = getattr(base.backbone(model), "pooler", None) is not None
+    if pooled and not base.has_pooler(base.tensor_names(model_dir)) and not base.has_pooler(trained):
+        raise SystemExit("neither the model nor the adapter holds the pooler that this classifier needs")
+    return model, trained
 
 
 def trace(model_dir, adapter, data, grads=False, optim=None):

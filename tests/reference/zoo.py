@@ -57,7 +57,7 @@ MODELS = {
     "llama-linear": lambda: llama(hf.LlamaForCausalLM, hf.LlamaConfig, **SMALL, eos_token_id=35, tie_word_embeddings=True,
                                   rope_parameters={"rope_type": "linear", "rope_theta": 500.0, "factor": 2.5}),
     "llama-dynamic": lambda: llama(hf.LlamaForCausalLM, hf.LlamaConfig, **SMALL, tie_word_embeddings=True, attention_bias=True,
-                                   max_position_embeddings=6,
+                                   max_position_embeddings=5,
                                    rope_parameters={"rope_type": "dynamic", "rope_theta": 500.0, "factor": 3.0}),
     "mistral": lambda: llama(hf.MistralForCausalLM, hf.MistralConfig, **SMALL, head_dim=8, sliding_window=None,
                              rope_parameters={"rope_type": "default", "rope_theta": 900.0}),
