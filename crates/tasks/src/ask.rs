@@ -26,7 +26,7 @@ impl Task {
     /// Whether `protocol` lets the model write its answer ([`Task::generate`]) or scores choices
     /// ([`Task::choose`]).
     pub fn is_generated(&self, protocol: Protocol) -> bool {
-        protocol != Protocol::LmEval || self.spec.kind == Kind::Generation
+        self.spec.kind.is_generated(protocol)
     }
 
     /// The likelihood request for a row.

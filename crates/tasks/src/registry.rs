@@ -19,6 +19,6 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 }
 
 /// The text of an embedded task's file.
-pub fn embedded(name: &str) -> Option<&'static str> {
+pub(crate) fn embedded(name: &str) -> Option<&'static str> {
     EMBEDDED.iter().find(|(n, _)| *n == name).map(|(_, text)| *text)
 }

@@ -24,6 +24,23 @@ pub enum Kind {
     Generation,
 }
 
+impl Kind {
+    /// The name in task files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Classification => "classification",
+            Kind::Regression => "regression",
+            Kind::MultipleChoice => "multiple_choice",
+            Kind::Generation => "generation",
+        }
+    }
+
+    /// Whether `protocol` lets the model write its answer to such a task, rather than scoring choices.
+    pub(crate) fn is_generated(self, protocol: Protocol) -> bool {
+        protocol != Protocol::LmEval || self == Kind::Generation
+    }
+}
+
 /// How a language model is asked and its answer read. Numbers of two protocols are never mixed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -383,45 +400,57 @@ impl Spec {
     }
 
     fn check_prompt(&self, protocol: Protocol, prompt: &PromptSpec) -> Result<(), (String, String)> {
-        let key = |k: &str| format!("prompt.{protocol}.{k}");
-        let contexts = prompt.context.iter().flat_map(|c| c.as_slice());
-        for (name, text) in contexts
-            .map(|t| ("context", t))
-            .chain(prompt.instruction.iter().map(|t| ("instruction", t)))
-            .chain(prompt.response.iter().map(|t| ("response", t)))
-        {
-            let places = template::pieces(text).map_err(|problem| (key(name), problem))?;
-            let unknown = places.iter().find_map(|p| match p {
+        let fail = |k: &str, problem: &str| Err((format!("prompt.{protocol}.{k}"), problem.to_owned()));
+        prompt.check_places().or_else(|(key, problem)| fail(key, &problem))?;
+        if protocol == Protocol::LmEval && prompt.context.is_none() {
+            return fail("context", "is missing");
+        }
+        if protocol != Protocol::LmEval && prompt.context.is_some() {
+            return fail("context", "belongs to `lm-eval`; here it is `instruction`");
+        }
+        if protocol != Protocol::LmEval && prompt.instruction.is_none() && self.llm_adapters.is_none() {
+            return fail("instruction", "is missing, and there is no [llm-adapters] to take it from");
+        }
+        let choices = prompt.choices.as_ref().map_or(self.labels.len(), Vec::len);
+        if !self.labels.is_empty() && choices != self.labels.len() {
+            return fail("choices", &format!("needs {} texts, one a label", self.labels.len()));
+        }
+        if prompt.max_new_tokens.min(prompt.beams) == 0 {
+            return fail("beams", "and `max-new-tokens` must be 1 or more");
+        }
+        let generated = self.kind.is_generated(protocol);
+        if generated && prompt.reading.is_empty() {
+            return fail("reading", "is missing; a response that nobody reads has no score");
+        }
+        let unfit = |m: &&Metric| match generated {
+            true => **m != Metric::ExactMatch,
+            false => matches!(m, Metric::ExactMatch | Metric::Pearson | Metric::Spearman),
+        };
+        let asked = if generated { "free responses" } else { "choices scored by likelihood" };
+        match prompt.metrics.iter().find(unfit) {
+            Some(metric) => fail("metrics", &format!("has `{}`, which {asked} lack", metric.name())),
+            None => Ok(()),
+        }
+    }
+}
+
+impl PromptSpec {
+    /// Refuses templates with places that no row fills; the error names the key.
+    fn check_places(&self) -> Result<(), (&'static str, String)> {
+        let contexts = self.context.iter().flat_map(|c| c.as_slice()).map(|text| ("context", text));
+        let others = self.instruction.iter().map(|text| ("instruction", text));
+        for (key, text) in contexts.chain(others).chain(self.response.iter().map(|text| ("response", text))) {
+            let pieces = template::pieces(text).map_err(|problem| (key, problem))?;
+            let unknown = pieces.iter().find_map(|p| match p {
                 Piece::Place(place) if !PLACES.contains(&place.as_str()) => Some(place),
                 _ => None,
             });
             if let Some(place) = unknown {
                 let hint = suggest::hint(place, PLACES);
-                return Err((
-                    key(name),
-                    format!("has the place {{{place}}}{hint}; places: {}", PLACES.join(", ")),
-                ));
+                return Err((key, format!("has the place {{{place}}}{hint}; places: {}", PLACES.join(", "))));
             }
         }
-        match protocol {
-            Protocol::LmEval if prompt.context.is_none() => Err((key("context"), "is missing".into())),
-            Protocol::LmEval => Ok(()),
-            _ if prompt.context.is_some() => {
-                Err((key("context"), "belongs to `lm-eval`; here it is `instruction`".into()))
-            }
-            _ if prompt.instruction.is_none() && self.llm_adapters.is_none() => {
-                Err((key("instruction"), "is missing, and there is no [llm-adapters] to take it from".into()))
-            }
-            _ => Ok(()),
-        }?;
-        let choices = prompt.choices.as_ref().map_or(self.labels.len(), Vec::len);
-        if !self.labels.is_empty() && choices != self.labels.len() {
-            return Err((key("choices"), format!("needs {} texts, one a label", self.labels.len())));
-        }
-        match prompt.max_new_tokens.min(prompt.beams) {
-            0 => Err((key("beams"), "and `max-new-tokens` must be 1 or more".into())),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 }
 

@@ -77,11 +77,11 @@ impl Metric {
             Metric::Pearson | Metric::Spearman => kind == Kind::Regression,
             Metric::ExactMatch => kind == Kind::Generation,
         };
-        let kind = format!("{kind:?}").to_lowercase();
+        let kind = kind.name();
         if right {
             Ok(())
         } else {
-            Err(format!("has `{}`, which a {kind} with {labels} labels lacks", self.name()))
+            Err(format!("has `{}`, which a {kind} task with {labels} labels lacks", self.name()))
         }
     }
 

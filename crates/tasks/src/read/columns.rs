@@ -166,7 +166,7 @@ impl Row<'_> {
                 let called: Vec<String> = called.iter().map(|c| c.to_string()).collect();
                 allowed = called.join(", ");
             }
-            if value == Value::from(-1) || value == Value::from("-1") {
+            if plain(&value) == "-1" {
                 allowed += "; -1 marks a split whose labels are withheld";
             }
             self.label(&column.shown(), &plain(&value), &allowed)

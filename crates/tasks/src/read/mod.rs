@@ -1,6 +1,6 @@
 //! Readers: from files to checked [`crate::Example`]s. Every fault names file, place and column.
 
 pub(crate) mod columns;
-pub mod instructions;
+pub(crate) mod instructions;
 pub(crate) mod record;
 pub(crate) mod text;

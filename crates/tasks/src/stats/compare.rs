@@ -175,7 +175,7 @@ mod tests {
 
     fn run(wrong_every: usize, shift: usize) -> Predictions {
         let gold: Vec<u32> = (0..400).map(|i| (i % 3 == 0) as u32).collect();
-        let flip = |(i, g): (usize, &u32)| if (i + shift) % wrong_every == 0 { 1 - g } else { *g };
+        let flip = |(i, g): (usize, &u32)| if (i + shift).is_multiple_of(wrong_every) { 1 - g } else { *g };
         Predictions::Classes { predicted: gold.iter().enumerate().map(flip).collect(), gold }
     }
 
