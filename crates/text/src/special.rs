@@ -76,7 +76,7 @@ impl FolderFacts {
     /// The limit in tokens, when the file names a real one.
     pub(crate) fn model_max_length(&self) -> Option<usize> {
         let limit = self.config["model_max_length"].as_f64()?;
-        (limit >= 1.0 && limit < NO_LIMIT).then_some(limit as usize)
+        (1.0..NO_LIMIT).contains(&limit).then_some(limit as usize)
     }
 
     /// A flag of `tokenizer_config.json`, when it is there.
