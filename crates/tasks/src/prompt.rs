@@ -192,6 +192,30 @@ mod tests {
         );
     }
 
+    /// Sha-256 of what the project's own functions return, run in Python (commit 816657208af4):
+    /// `finetune.generate_prompt({instruction, input, output: ""})` and `evaluate.generate_prompt(instruction, input)`
+    /// (`commonsense_evaluate` gives the same).
+    #[test]
+    fn llm_adapters_texts_hash_to_theirs() {
+        let hash = |text: String| crate::results::sha256(&text);
+        let (plain, with) = (("Which is odd, 3 or 4?", ""), ("Add.", "1 2\n3"));
+        for ((instruction, input), training, evaluation) in [
+            (
+                plain,
+                "bbd99ff9c98cefba4aaafcbcf7bf3ef93ed51057ef7a0d26bd81c52548c3e476",
+                "9a9e6bbe931fede9d6f3f7e944d62439aeb7e8a0b6bacd0f40c3c3e708987624",
+            ),
+            (
+                with,
+                "34513ed51c71693825393ba2f6cdc3de1116022dc1aa8d57e97ade888b939a80",
+                "c420118d06f1a71615a4cad77a173e1b76eba0b81df5fb6e0cb70ed4cf975491",
+            ),
+        ] {
+            assert_eq!(hash(llm_adapters::training(instruction, input)), training);
+            assert_eq!(hash(llm_adapters::evaluation(instruction, input)), evaluation);
+        }
+    }
+
     #[test]
     fn instructions_go_through_either_template() {
         let with = Prompt::Instruction { instruction: "Add.".into(), input: "1 2".into() };

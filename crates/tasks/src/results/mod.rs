@@ -178,7 +178,8 @@ impl Sample {
     }
 }
 
-fn sha256(text: &str) -> String {
+/// In hexadecimal.
+pub(crate) fn sha256(text: &str) -> String {
     Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
