@@ -28,8 +28,8 @@ pub fn render(document: &Document) -> String {
          <a class=\"skip\" href=\"#main\">Skip to the report</a>\n\
          <header class=\"top\"><p class=\"brand\">sibo <span>report</span></p>\
          <button type=\"button\" id=\"theme\" hidden>Dark colours</button></header>\n\
-         <div class=\"layout\">\n{contents}<main id=\"main\" tabindex=\"-1\">\n\
-         {head}{sections}</main>\n</div>\n{foot}<script>\n{PAGE_JS}</script>\n</body>\n</html>\n",
+         <main id=\"main\" tabindex=\"-1\">\n{head}{contents}\
+         <div class=\"body\">\n{sections}</div>\n</main>\n{foot}<script>\n{PAGE_JS}</script>\n</body>\n</html>\n",
         styles = styles(),
         contents = contents(&document.sections),
         head = head(document),
@@ -69,7 +69,7 @@ fn head(document: &Document) -> String {
     let facts = if facts.is_empty() { facts } else { format!("<dl class=\"facts\">\n{facts}</dl>\n") };
     format!(
         "<div class=\"head\">\n<h1>{}</h1>\n<p class=\"verdict\">{}</p>\n{facts}</div>\n",
-        markup(&document.title),
+        words(&document.title),
         prose(&document.verdict),
     )
 }
@@ -99,10 +99,26 @@ fn foot(document: &Document) -> String {
 /// Text with its backticks turned into code.
 fn prose(text: &str) -> String {
     let one = |(code, run): (bool, &str)| {
-        let run = markup(run);
-        if code { format!("<code>{run}</code>") } else { run }
+        if code { format!("<code>{}</code>", markup(run)) } else { words(run) }
     };
     code_runs(text).into_iter().map(one).collect()
+}
+
+/// Text in which short words with a hyphen (SIBO-LoRA) stay on one line.
+fn words(text: &str) -> String {
+    const SHORT: usize = 24;
+    let one = |word: &str| {
+        let core = word.trim_matches(|c: char| !c.is_alphanumeric());
+        if core.contains('-') && word.len() <= SHORT {
+            return format!("<span class=\"whole\">{}</span>", markup(word));
+        }
+        markup(word)
+    };
+    let parts = text.split_inclusive([' ', '\n']).map(|part| {
+        let word = part.trim_end_matches([' ', '\n']);
+        one(word) + &part[word.len()..]
+    });
+    parts.collect()
 }
 
 #[cfg(test)]
@@ -130,6 +146,14 @@ mod tests {
     }
 
     #[test]
+    fn short_hyphenated_words_stay_whole() {
+        assert_eq!(
+            prose("a SIBO-LoRA, `x-y` - z"),
+            "a <span class=\"whole\">SIBO-LoRA,</span> <code>x-y</code> - z"
+        );
+    }
+
+    #[test]
     fn the_verdict_comes_before_everything_else() {
         let mut document = Document::new("A & B", "No difference between `a` and b can be told.");
         document.fact("rows", "2,000");
@@ -140,6 +164,7 @@ mod tests {
             " id=\"main\" tabindex=\"-1\">\n<div class=\"head\">\n<h1>A &amp; B</h1>\n\
              <p class=\"verdict\">No difference between <code>a</code> and b can be told.</p>\n\
              <dl class=\"facts\">\n<div><dt>rows</dt><dd>2,000</dd></div>\n</dl>\n</div>\n\
+             <div class=\"body\">\n\
              <section id=\"s1\" aria-labelledby=\"s1h\">\n<h2 id=\"s1h\">One</h2>\n</section>"
         ));
         assert!(!page.contains("<nav"));

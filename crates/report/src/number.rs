@@ -48,7 +48,10 @@ pub fn compact(value: f64) -> String {
         return fixed(value, 0);
     }
     if !(1e-4..1e9).contains(&size) {
-        return format!("{value:.3e}");
+        let text = format!("{value:.3e}");
+        let (lead, power) = text.split_once('e').unwrap_or((&text, "0"));
+        let lead = lead.trim_end_matches('0').trim_end_matches('.');
+        return format!("{lead}e{power}");
     }
     let before_point = size.log10().floor() as i32 + 1;
     let text = fixed(value, (4 - before_point).clamp(0, 8) as usize);
@@ -208,7 +211,7 @@ mod tests {
         assert_eq!(compact(0.123_456), "0.1235");
         assert_eq!(compact(123.0), "123");
         assert_eq!(compact(45_678.9), "45,679");
-        assert_eq!(compact(3.2e-5), "3.200e-5");
+        assert_eq!(compact(3.2e-5), "3.2e-5");
         assert_eq!(compact(0.0), "0");
     }
 

@@ -64,7 +64,7 @@ impl Tone {
 }
 
 /// Steps of a heat map's scale.
-pub(crate) const HEAT_STEPS: usize = 11;
+pub(crate) const HEAT_STEPS: usize = 21;
 
 /// A colour as red, green and blue.
 type Rgb = [u8; 3];
@@ -160,10 +160,15 @@ pub(crate) fn plot_rules() -> String {
     css
 }
 
-/// [`plot_rules`] with the variables replaced by the scheme's colours: viewers of single SVG
+/// [`plot_rules`] that `body` needs, with the variables replaced by the scheme's colours: viewers of single SVG
 /// files often know no variables.
-pub(crate) fn resolved_rules(scheme: Scheme) -> String {
-    let mut css = plot_rules();
+pub(crate) fn resolved_rules(scheme: Scheme, body: &str) -> String {
+    let is_step = |line: &str| {
+        let class = line.strip_prefix(".plot .").and_then(|l| l.split_once('{'));
+        class.map(|c| c.0.to_owned()).filter(|c| c[1..].bytes().all(|b| b.is_ascii_digit()))
+    };
+    let used = |line: &&str| is_step(line).is_none_or(|class| body.contains(&format!(" {class}\"")));
+    let mut css: String = plot_rules().lines().filter(used).map(|l| format!("{l}\n")).collect();
     for (name, colour) in scheme.variables() {
         css = css.replace(&format!("var(--{name})"), &colour);
     }
@@ -253,8 +258,10 @@ mod tests {
     #[test]
     fn stand_alone_rules_hold_no_variable() {
         for scheme in [Scheme::Light, Scheme::Dark] {
-            assert!(!resolved_rules(scheme).contains("var("), "{scheme:?}");
+            assert!(!resolved_rules(scheme, "cell-edge h7\"").contains("var("), "{scheme:?}");
         }
+        let rules = resolved_rules(Scheme::Light, "<rect class=\"cell-edge h7\"/>");
+        assert!(rules.contains(".plot .h7{") && !rules.contains(".plot .h8{"));
         assert!(plot_rules().contains(".plot .s-sibo{stroke:var(--sibo)}"));
     }
 }

@@ -173,7 +173,7 @@ pub(crate) fn text_width(text: &str, size: f64) -> f64 {
             'f' | 't' | 'r' | '(' | ')' | '[' | ']' | '-' => 0.4,
             'm' | 'w' | 'M' | 'W' | '@' | '%' => 0.92,
             c if c.is_uppercase() => 0.72,
-            c => 0.58 * unicode_width::UnicodeWidthChar::width(c).unwrap_or(0) as f64,
+            c => 0.63 * unicode_width::UnicodeWidthChar::width(c).unwrap_or(0) as f64,
         })
         .sum();
     units * size

@@ -105,9 +105,9 @@ mod tests {
     use super::*;
 
     /// Written by the Python package tensorboard 2.21.0 (`RecordWriter` over `Event` messages):
-    /// the file version at 1700000000.5; step 300 at 1700000001.25 with `train/loss` 0.6931 and
+    /// the file version at 1700000000.5; step 300 at 1700000001.25 with `train/loss` 0.8317 and
     /// `lr` 3e-4; a session start at step 250 at 1700000002.0.
-    const FROM_PYTHON: &str = "1800000000000000a37f4b220900002040fc54d9411a0d627261696e2e4576656e743a322b3531102c00000000000000f4aecc450900005040fc54d94110ac022a1e0a110a0a747261696e2f6c6f737315006f313f0a090a026c721552499d398db9e6b6100000000000000095fbfe180900008040fc54d94110fa013a02080120a41bdb";
+    const FROM_PYTHON: &str = "1800000000000000a37f4b220900002040fc54d9411a0d627261696e2e4576656e743a322b3531102c00000000000000f4aecc450900005040fc54d94110ac022a1e0a110a0a747261696e2f6c6f7373154bea543f0a090a026c721552499d39d1fcbf51100000000000000095fbfe180900008040fc54d94110fa013a02080120a41bdb";
 
     fn hex(bytes: &[u8]) -> String {
         bytes.iter().map(|b| format!("{b:02x}")).collect()
@@ -115,7 +115,7 @@ mod tests {
 
     fn write_the_same(path: &Path) {
         let mut writer = EventWriter::open(path, 1_700_000_000.5).unwrap();
-        let values = [("train/loss", 0.6931), ("lr", 3e-4)];
+        let values = [("train/loss", 0.8317), ("lr", 3e-4)];
         writer.scalars(300, 1_700_000_001.25, &values).unwrap();
         writer.resumed_at(250, 1_700_000_002.0).unwrap();
     }

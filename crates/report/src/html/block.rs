@@ -63,7 +63,7 @@ fn table_block(table: &Table) -> String {
     // Focus lets a keyboard scroll a table that is wider than the screen.
     format!(
         "<div class=\"table\"><div class=\"scroll\" role=\"region\" tabindex=\"0\" \
-         aria-label=\"Table: {caption}\">\n<table>\n<caption>{caption}</caption>\n\
+         aria-label=\"Table: {caption}\">\n<table>\n<caption><span>{caption}</span></caption>\n\
          <thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n</div>\n{note}</div>\n"
     )
 }
@@ -160,13 +160,13 @@ mod tests {
             table_block(&sample()),
             "<div class=\"table\"><div class=\"scroll\" role=\"region\" tabindex=\"0\" \
              aria-label=\"Table: Accuracy on 500 rows\">\n<table>\n\
-             <caption>Accuracy on 500 rows</caption>\n<thead><tr><th scope=\"col\">method</th>\
+             <caption><span>Accuracy on 500 rows</span></caption>\n<thead><tr><th scope=\"col\">method</th>\
              <th scope=\"col\" class=\"number\">accuracy</th>\
              <th scope=\"col\" class=\"number\">time (s)</th></tr></thead>\n<tbody>\n\
              <tr><th scope=\"row\">LoRA &lt;b&gt;|x</th><td class=\"number\">0.813 \
              <span class=\"interval\">[0.790, 0.837]</span></td><td class=\"number\">\
              <span class=\"unseen\">none</span><span aria-hidden=\"true\">–</span></td></tr>\n\
-             <tr class=\"strong\"><th scope=\"row\">SIBO-LoRA</th><td class=\"number\">0.826</td>\
+             <tr class=\"strong\"><th scope=\"row\"><span class=\"whole\">SIBO-LoRA</span></th><td class=\"number\">0.826</td>\
              <td class=\"number\">12,345.7</td></tr>\n</tbody>\n</table>\n</div>\n\
              <p class=\"remark\">Intervals are 95 %.</p>\n</div>\n"
         );

@@ -75,7 +75,7 @@ impl BarChart {
         let included = self.axis.includes.iter().copied();
         let values = ends.chain(included).chain(std::iter::once(0.0));
         let range = extent(values, Scale::Linear).unwrap_or((0.0, 1.0));
-        let wanted = ((right - left) / 80.0) as usize;
+        let wanted = ((right - left) / 80.0).max(3.0) as usize;
         Mapping::new(Scale::Linear, range, (left, right), wanted, true)
     }
 
@@ -94,7 +94,7 @@ impl BarChart {
             let mut text_at = end.max(zero);
             if let Some((low, high)) = bar.amount.interval {
                 let (from, to) = (x.place(low).unwrap_or(end), x.place(high).unwrap_or(end));
-                whisker(svg, (from, to), y + BAR / 2.0);
+                whisker_on_bar(svg, (from, to), y + BAR / 2.0);
                 text_at = text_at.max(to);
             }
             let place = (text_at + 7.0, y + BAR / 2.0 + 4.0);
@@ -103,13 +103,17 @@ impl BarChart {
     }
 }
 
-/// An interval from `from` to `to`, with a halo that keeps it visible on a bar.
+/// An interval from `from` to `to`, on a ground that keeps it visible on a bar.
+fn whisker_on_bar(svg: &mut Svg, (from, to): (f64, f64), y: f64) {
+    svg.rect((from - 2.0, y - 5.5), (to - from + 4.0, 11.0), "ground");
+    whisker(svg, (from, to), y);
+}
+
+/// An interval from `from` to `to`.
 pub(crate) fn whisker(svg: &mut Svg, (from, to): (f64, f64), y: f64) {
-    for class in ["halo", "whisker"] {
-        svg.line((from, y), (to, y), class);
-        svg.line((from, y - 4.0), (from, y + 4.0), class);
-        svg.line((to, y - 4.0), (to, y + 4.0), class);
-    }
+    svg.line((from, y), (to, y), "whisker");
+    svg.line((from, y - 4.0), (from, y + 4.0), "whisker");
+    svg.line((to, y - 4.0), (to, y + 4.0), "whisker");
 }
 
 impl Plot for BarChart {

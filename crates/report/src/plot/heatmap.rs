@@ -56,7 +56,7 @@ impl HeatMap {
         if high > low { (low, high) } else { (low, low + 1.0) }
     }
 
-    /// Class of the colour for `value`: `h0` to `h10`, or `d0` to `d10`.
+    /// Class of the colour for `value`: `h0` to `h20`, or `d0` to `d20`.
     fn class(&self, value: f64) -> String {
         let (low, high) = self.range();
         let part = ((value - low) / (high - low)).clamp(0.0, 1.0);
@@ -72,7 +72,7 @@ impl HeatMap {
         svg.group("hit", |svg| {
             svg.tip(&format!("{row}\n{} {column}\n{}: {text}", self.column_title, self.value_title));
             svg.rect(at, (width, ROW), &format!("cell-edge {class}"));
-            if text_width(&text, 11.0) + 4.0 <= width {
+            if text_width(&text, 11.0) + 5.0 <= width {
                 let place = (at.0 + width / 2.0, at.1 + ROW / 2.0 + 4.0);
                 svg.text(place, Anchor::Middle, &format!("tick on-{class}"), &text);
             }
@@ -82,14 +82,14 @@ impl HeatMap {
     /// The scale of colours with its ends in words; returns its height.
     fn draw_scale(&self, svg: &mut Svg, (left, top): (f64, f64), width: f64) -> f64 {
         let (low, high) = self.range();
-        let step = (width / HEAT_STEPS as f64).min(16.0);
+        let step = (width / HEAT_STEPS as f64).min(9.0);
         let shown = |value: f64| typographic(&fixed(value, self.digits));
         let from = left + text_width(&shown(low), 11.0) + 6.0;
         svg.text((left, top + 9.0), Anchor::Start, "tick", &shown(low));
         let letter = if self.diverging { 'd' } else { 'h' };
         for i in 0..HEAT_STEPS {
             let at = (from + step * i as f64, top);
-            svg.rect(at, (step, 10.0), &format!("{letter}{i}"));
+            svg.rect(at, (step, 10.0), &format!("step {letter}{i}"));
         }
         let to = from + step * HEAT_STEPS as f64 + 6.0;
         svg.text((to, top + 9.0), Anchor::Start, "tick", &shown(high));
@@ -186,12 +186,12 @@ mod tests {
     fn the_ends_of_the_scale_get_its_end_colours() {
         let map = sample();
         assert_eq!(map.class(0.30), "h0");
-        assert_eq!(map.class(0.81), "h10");
+        assert_eq!(map.class(0.81), "h20");
         let mut difference = sample();
         difference.diverging = true;
         difference.values = vec![vec![-0.2, 0.0, 0.1]];
         assert_eq!(
-            ["d0", "d5", "d8"],
+            ["d0", "d10", "d15"],
             [-0.2, 0.0, 0.1].map(|v| difference.class(v)).each_ref().map(String::as_str)
         );
     }

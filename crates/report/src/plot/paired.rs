@@ -191,9 +191,12 @@ impl Plot for PairedDots {
         let frame = Frame { left, right: width - 14.0, top, bottom };
         let values = self.pairs.iter().flat_map(|p| [p.first, p.second]);
         let values = values.chain(self.axis.includes.iter().copied());
-        let range = extent(values, Scale::Linear).unwrap_or((0.0, 1.0));
+        let (low, high) = extent(values, Scale::Linear).unwrap_or((0.0, 1.0));
+        // Some room at both ends: a dot on the edge reads like part of the axis.
+        let room = 0.04 * (high - low);
         let wanted = (frame.width() / 85.0) as usize;
-        let x = Mapping::new(Scale::Linear, range, (frame.left, frame.right), wanted, true);
+        let ends = (frame.left, frame.right);
+        let x = Mapping::new(Scale::Linear, (low - room, high + room), ends, wanted, true);
         frame.x_grid(&mut svg, &x);
         for (i, pair) in self.pairs.iter().enumerate() {
             let y = top + STEP * (i as f64 + 0.5) + 3.0;
