@@ -138,3 +138,95 @@ pub fn backward(kind: Activation, x: &Rows, dy_dx: &mut Rows) {
 
 /// The gated form, h = f(gate) up.
 pub mod gated;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+
+    pub(super) const ALL: [Activation; 5] =
+        [Activation::GeluErf, Activation::GeluTanh, Activation::Silu, Activation::Relu, Activation::Tanh];
+
+    pub(super) fn naive<F: Float>(kind: Activation, x: F) -> F {
+        let (one, half) = (F::of(1.0), F::of(0.5));
+        match kind {
+            Activation::GeluErf => half * x * (one + (x / F::of(2.0).sqrt()).erf()),
+            Activation::GeluTanh => {
+                let c = F::of(2.0 / std::f64::consts::PI).sqrt();
+                half * x * (one + (c * (x + F::of(0.044715) * x * x * x)).tanh())
+            }
+            Activation::Silu => x / (one + (-x).exp()),
+            Activation::Relu => {
+                if x > F::zero() {
+                    x
+                } else {
+                    F::zero()
+                }
+            }
+            Activation::Tanh => x.tanh(),
+        }
+    }
+
+    pub(super) fn naive_slope<F: Float>(kind: Activation, x: F) -> F {
+        let (one, half) = (F::of(1.0), F::of(0.5));
+        match kind {
+            Activation::GeluErf => {
+                let density = (-(x * x) * half).exp() / F::of(2.0 * std::f64::consts::PI).sqrt();
+                half * (one + (x / F::of(2.0).sqrt()).erf()) + x * density
+            }
+            Activation::GeluTanh => {
+                let c = F::of(2.0 / std::f64::consts::PI).sqrt();
+                let t = (c * (x + F::of(0.044715) * x * x * x)).tanh();
+                half * (one + t) + half * x * (one - t * t) * c * (one + F::of(3.0 * 0.044715) * x * x)
+            }
+            Activation::Silu => {
+                let s = one / (one + (-x).exp());
+                s + x * s * (one - s)
+            }
+            Activation::Relu => F::of(if x > F::zero() { 1.0 } else { 0.0 }),
+            Activation::Tanh => one - x.tanh() * x.tanh(),
+        }
+    }
+
+    /// From -8 to 8, dense near 0 but never so near that a difference quotient would cross ReLU's corner.
+    pub(super) fn inputs(n: usize, seed: u64) -> Vec<f32> {
+        let cube = |v: f32| 8.0 * v * v * v + 0.01 * v.signum();
+        noise(n, seed).into_iter().map(cube).collect()
+    }
+
+    #[test]
+    fn the_naive_slope_is_the_derivative() {
+        let x = wide(&inputs(41, 1));
+        for kind in ALL {
+            for x in &x {
+                assert_gradient(&format!("{kind:?}"), &[*x], &[naive_slope(kind, *x)], |x| naive(kind, x[0]));
+            }
+        }
+    }
+
+    #[test]
+    fn fast_equals_naive() {
+        for (t, d) in [(1, 5), (3, 37), (130, 301)] {
+            for kind in ALL {
+                let (x, dy) = (Rows::from_vec(inputs(t * d, 2), d), noise_rows(t, d, 3));
+                let y: Vec<f64> = wide(x.data()).iter().map(|x| naive(kind, *x)).collect();
+                let dx: Vec<f64> = wide(x.data())
+                    .iter()
+                    .zip(dy.data())
+                    .map(|(x, dy)| f64::from(*dy) * naive_slope(kind, *x))
+                    .collect();
+                let run = || {
+                    let (mut y, mut d) = (Rows::scratch(t, d), dy.copy());
+                    forward(kind, &x, &mut y);
+                    backward(kind, &x, &mut d);
+                    [y.data(), d.data()].concat()
+                };
+                everywhere(run, |isa, out| {
+                    let (fast_y, fast_dx) = out.split_at(t * d);
+                    assert_close(&format!("{isa} {kind:?} {t}x{d} y"), fast_y, &y, 1e-6);
+                    assert_close(&format!("{isa} {kind:?} {t}x{d} dx"), fast_dx, &dx, 1e-6);
+                });
+            }
+        }
+    }
+}

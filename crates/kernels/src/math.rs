@@ -188,3 +188,98 @@ pub(crate) fn max(x: &[f32]) -> f32 {
     let rest = chunks.remainder().iter().copied();
     acc.into_iter().chain(rest).fold(f32::NEG_INFINITY, |a, v| if v > a { v } else { a })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::isa::{Isa, kernel};
+
+    kernel!(fn exps(x: &[f32], y: &mut [f32]) = exps_body);
+    #[inline(always)]
+    fn exps_body<const FMA: bool>(x: &[f32], y: &mut [f32]) {
+        y.iter_mut().zip(x).for_each(|(y, x)| *y = exp::<FMA>(*x));
+    }
+
+    kernel!(fn tanhs(x: &[f32], y: &mut [f32]) = tanhs_body);
+    #[inline(always)]
+    fn tanhs_body<const FMA: bool>(x: &[f32], y: &mut [f32]) {
+        y.iter_mut().zip(x).for_each(|(y, x)| *y = tanh::<FMA>(*x));
+    }
+
+    kernel!(fn erfs(x: &[f32], y: &mut [f32]) = erfs_body);
+    #[inline(always)]
+    fn erfs_body<const FMA: bool>(x: &[f32], y: &mut [f32]) {
+        y.iter_mut().zip(x).for_each(|(y, x)| *y = erf::<FMA>(*x));
+    }
+
+    kernel!(fn sigmoids(x: &[f32], y: &mut [f32]) = sigmoids_body);
+    #[inline(always)]
+    fn sigmoids_body<const FMA: bool>(x: &[f32], y: &mut [f32]) {
+        y.iter_mut().zip(x).for_each(|(y, x)| *y = sigmoid::<FMA>(*x));
+    }
+
+    type Loop = fn(Isa, &[f32], &mut [f32]);
+
+    /// The largest error in units of the last place over an even grid, under every instruction set.
+    fn worst(run: Loop, exact: fn(f64) -> f64, from: f64, to: f64) -> f64 {
+        let n = 100_003;
+        let x: Vec<f32> =
+            (0..n).map(|i| (from + (to - from) * f64::from(i) / f64::from(n - 1)) as f32).collect();
+        let mut y = vec![0.0; x.len()];
+        let mut worst = 0.0f64;
+        for isa in Isa::available() {
+            run(isa, &x, &mut y);
+            for (x, y) in x.iter().zip(&y) {
+                let e = exact(f64::from(*x));
+                let ulp = f64::from(f32::EPSILON) * e.abs().max(f64::from(f32::MIN_POSITIVE));
+                worst = worst.max((f64::from(*y) - e).abs() / ulp);
+            }
+        }
+        worst
+    }
+
+    #[test]
+    fn functions_are_good_to_a_few_units_in_the_last_place() {
+        let exp_error = worst(exps, libm::exp, -87.0, 88.5);
+        assert!(exp_error < 1.5, "exp: {exp_error}");
+        let tanh_error = worst(tanhs, libm::tanh, -12.0, 12.0).max(worst(tanhs, libm::tanh, -0.5, 0.5));
+        assert!(tanh_error < 3.0, "tanh: {tanh_error}");
+        let erf_error = worst(erfs, libm::erf, -5.0, 5.0).max(worst(erfs, libm::erf, -1.1, 1.1));
+        assert!(erf_error < 3.0, "erf: {erf_error}");
+        let sigmoid_error = worst(sigmoids, |x| 1.0 / (1.0 + libm::exp(-x)), -80.0, 80.0);
+        assert!(sigmoid_error < 3.0, "sigmoid: {sigmoid_error}");
+    }
+
+    #[test]
+    fn ends_of_the_range() {
+        for isa in Isa::available() {
+            let x = [f32::NEG_INFINITY, -1e4, -87.4, 0.0, 88.8, 1e4, f32::INFINITY, f32::NAN];
+            let mut y = [0.0; 8];
+            exps(isa, &x, &mut y);
+            assert_eq!(y[..7], [0.0, 0.0, 0.0, 1.0, f32::INFINITY, f32::INFINITY, f32::INFINITY]);
+            assert!(y[7].is_nan());
+            for (run, low) in [(tanhs as Loop, -1.0), (erfs as Loop, -1.0), (sigmoids as Loop, 0.0)] {
+                run(isa, &x, &mut y);
+                assert_eq!((y[0], y[1], y[5], y[6]), (low, low, 1.0, 1.0));
+                assert!(y[7].is_nan());
+            }
+        }
+    }
+
+    #[test]
+    fn reductions_see_every_element() {
+        for n in [0, 1, 15, 16, 17, 63, 64, 65, 200] {
+            let x: Vec<f32> = (1..=n).map(|i| i as f32).collect();
+            let expected = (n * (n + 1) / 2) as f32;
+            assert_eq!(sum(&x), expected);
+            assert_eq!(dot::<true>(&x, &vec![1.0; n]), expected);
+            assert_eq!(dot::<false>(&vec![1.0; n], &x), expected);
+            assert_eq!(max(&x), if n == 0 { f32::NEG_INFINITY } else { n as f32 });
+            for i in 0..n {
+                let mut y = vec![-3.0; n];
+                y[i] = -1.5;
+                assert_eq!(max(&y), -1.5);
+            }
+        }
+    }
+}

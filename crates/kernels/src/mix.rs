@@ -87,3 +87,84 @@ pub fn backward(
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+
+    fn scale_of<F: Float>(scale: H0Scale, x: &[F], h: &[F]) -> F {
+        let squares = |v: &[F]| v.iter().fold(F::zero(), |a, v| a + *v * *v);
+        match scale {
+            H0Scale::Raw => F::of(1.0),
+            H0Scale::Rms if squares(h) == F::zero() => F::zero(),
+            H0Scale::Rms => (squares(x) / squares(h)).sqrt(),
+        }
+    }
+
+    fn naive<F: Float>(lambda: F, scales: &[F], x: &[F], h0: &[F], d: usize) -> Vec<F> {
+        (0..x.len()).map(|i| (F::of(1.0) - lambda) * x[i] + lambda * scales[i / d] * h0[i]).collect()
+    }
+
+    fn scales<F: Float>(scale: H0Scale, x: &[F], h0: &[F], d: usize) -> Vec<F> {
+        let rows = x.chunks(d).zip(h0.chunks(d));
+        rows.map(|(x, h)| scale_of(scale, x, h)).collect()
+    }
+
+    #[test]
+    fn the_gradient_is_the_derivative_with_the_scale_held() {
+        let (d, lambda) = (5, 0.35);
+        let [x, h0, dout] = [1, 2, 3].map(|s| wide(&noise(3 * d, s)));
+        for scale in [H0Scale::Raw, H0Scale::Rms] {
+            let held = scales(scale, &x, &h0, d);
+            let dx: Vec<f64> = dout.iter().map(|g| (1.0 - lambda) * g).collect();
+            let dh0: Vec<f64> = (0..3 * d).map(|i| lambda * held[i / d] * dout[i]).collect();
+            assert_gradient("dx", &x, &dx, |x| inner(&naive(lambda, &held, x, &h0, d), &dout));
+            assert_gradient("dh0", &h0, &dh0, |h| inner(&naive(lambda, &held, &x, h, d), &dout));
+        }
+    }
+
+    #[test]
+    fn fast_equals_naive() {
+        let lambda = 0.35f32;
+        for (t, d) in [(1, 1), (5, 33), (90, 257)] {
+            let (x, mut h0, dout) = (noise_rows(t, d, 4), noise_rows(t, d, 5), noise_rows(t, d, 6));
+            if t > 1 {
+                h0.row_mut(1).fill(0.0);
+            }
+            let (dx0, dh00) = (noise_rows(t, d, 7), noise_rows(t, d, 8));
+            for scale in [H0Scale::Raw, H0Scale::Rms] {
+                let (wx, wh) = (wide(x.data()), wide(h0.data()));
+                let held = scales(scale, &wx, &wh, d);
+                let l = f64::from(lambda);
+                let out = naive(l, &held, &wx, &wh, d);
+                let add = |start: &Rows, f: &dyn Fn(usize) -> f64| -> Vec<f64> {
+                    let g = |i: usize| f(i / d) * f64::from(dout.data()[i]);
+                    (0..t * d).map(|i| f64::from(start.data()[i]) + g(i)).collect()
+                };
+                let dx = add(&dx0, &|_| 1.0 - l);
+                let dh0 = add(&dh00, &|row| l * held[row]);
+                let run = || {
+                    let (mut y, mut dx, mut dh) = (Rows::scratch(t, d), dx0.copy(), dh00.copy());
+                    forward(lambda, scale, &x, &h0, &mut y);
+                    backward(lambda, scale, &x, &h0, &dout, &mut dx, Some(&mut dh));
+                    [y.data(), dx.data(), dh.data()].concat()
+                };
+                everywhere(run, |isa, fast| {
+                    for (i, (name, e)) in [("out", &out), ("dx", &dx), ("dh0", &dh0)].iter().enumerate() {
+                        let fast = &fast[i * t * d..(i + 1) * t * d];
+                        assert_close(&format!("{isa} {scale:?} {t}x{d} {name}"), fast, e, 1e-6);
+                    }
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn rms_brings_h0_to_the_size_of_x() {
+        let (x, h0) = (Rows::from_vec(vec![3.0, -4.0], 2), Rows::from_vec(vec![0.06, 0.08], 2));
+        let mut out = Rows::scratch(1, 2);
+        forward(0.25, H0Scale::Rms, &x, &h0, &mut out);
+        assert_close("out", out.data(), &[0.75 * 3.0 + 0.25 * 3.0, 0.75 * -4.0 + 0.25 * 4.0], 1e-6);
+    }
+}

@@ -152,3 +152,92 @@ pub fn apply_backward(
 ) {
     rotate(style, table, positions, dx, heads, rotary_dim, -1.0);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+
+    /// Each pair as a complex number times e^(i angle); `turn` -1 turns back.
+    fn naive<F: Float>(
+        style: RopeStyle,
+        angles: impl Fn(usize, usize) -> f64,
+        x: &[F],
+        (heads, head_dim, rotary_dim): (usize, usize, usize),
+        turn: f64,
+    ) -> Vec<F> {
+        let mut y = x.to_vec();
+        for t in 0..x.len() / (heads * head_dim) {
+            for h in 0..heads {
+                let at = (t * heads + h) * head_dim;
+                for pair in 0..rotary_dim / 2 {
+                    let (i, j) = match style {
+                        RopeStyle::Halves => (at + pair, at + pair + rotary_dim / 2),
+                        RopeStyle::Interleaved => (at + 2 * pair, at + 2 * pair + 1),
+                    };
+                    let angle = turn * angles(t, pair);
+                    let (cos, sin) = (F::of(angle.cos()), F::of(angle.sin()));
+                    y[i] = x[i] * cos - x[j] * sin;
+                    y[j] = x[i] * sin + x[j] * cos;
+                }
+            }
+        }
+        y
+    }
+
+    fn frequencies(pairs: usize) -> Vec<f32> {
+        (0..pairs).map(|i| 1.3f32.powi(-(i as i32))).collect()
+    }
+
+    #[test]
+    fn fast_equals_naive_and_turns_back() {
+        for (t, heads, head_dim, rotary_dim) in
+            [(1, 1, 2, 2), (5, 3, 10, 6), (101, 3, 64, 64), (40, 5, 24, 18)]
+        {
+            for style in [RopeStyle::Halves, RopeStyle::Interleaved] {
+                let positions: Vec<u32> = (0..t).map(|i| (i * 37 % 90) as u32).collect();
+                let freq = frequencies(rotary_dim / 2);
+                // Some positions lie beyond the table.
+                let table = RopeTable::new(&freq, 60);
+                let x = noise_rows(t, heads * head_dim, 1);
+                let angle = |t: usize, pair: usize| f64::from(positions[t] as f32 * freq[pair]);
+                let sizes = (heads, head_dim, rotary_dim);
+                let turned = naive(style, angle, &wide(x.data()), sizes, 1.0);
+                let back = naive(style, angle, &wide(x.data()), sizes, -1.0);
+                let run = || {
+                    let (mut y, mut d) = (x.copy(), x.copy());
+                    apply(style, &table, &positions, &mut y, heads, rotary_dim);
+                    apply_backward(style, &table, &positions, &mut d, heads, rotary_dim);
+                    [y.data(), d.data()].concat()
+                };
+                everywhere(run, |isa, out| {
+                    let (y, d) = out.split_at(t * heads * head_dim);
+                    assert_close(&format!("{isa} {style:?} {t} y"), y, &turned, 1e-6);
+                    assert_close(&format!("{isa} {style:?} {t} dx"), d, &back, 1e-6);
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn the_naive_backward_is_the_derivative() {
+        let sizes = (2, 5, 4);
+        let (x, dy) = (wide(&noise(20, 2)), wide(&noise(20, 3)));
+        let angle = |t: usize, pair: usize| 0.9 * (t as f64 + 1.0) / (pair as f64 + 1.0);
+        for style in [RopeStyle::Halves, RopeStyle::Interleaved] {
+            let dx = naive(style, angle, &dy, sizes, -1.0);
+            assert_gradient("dx", &x, &dx, |x| inner(&naive(style, angle, x, sizes, 1.0), &dy));
+        }
+    }
+
+    #[test]
+    fn scaling_multiplies_cos_and_sin() {
+        let (plain, scaled) = (RopeTable::new(&[0.7], 4), RopeTable::with_scaling(&[0.7], 2, 1.25));
+        let x = noise_rows(3, 4, 4);
+        let (mut a, mut b) = (x.copy(), x.copy());
+        apply(RopeStyle::Halves, &plain, &[1, 3, 9], &mut a, 2, 2);
+        apply(RopeStyle::Halves, &scaled, &[1, 3, 9], &mut b, 2, 2);
+        let expected: Vec<f32> = a.data().iter().map(|v| v * 1.25).collect();
+        assert_close("scaled", b.data(), &expected, 1e-6);
+    }
+}

@@ -84,3 +84,51 @@ pub fn backward(kind: Activation, gate: &Rows, up: &Rows, dh: &Rows, dgate: &mut
         backward_block(isa, kind, gate, up, &dh.data()[part], dgate, dup);
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{ALL, inputs, naive, naive_slope};
+    use super::*;
+    use crate::testing::*;
+
+    #[test]
+    fn fast_equals_naive() {
+        for (t, d) in [(1, 3), (7, 45), (97, 257)] {
+            for kind in ALL {
+                let gate = Rows::from_vec(inputs(t * d, 1), d);
+                let (up, dh) = (noise_rows(t, d, 2), noise_rows(t, d, 3));
+                let each = |f: &dyn Fn(f64, f64, f64) -> f64| -> Vec<f64> {
+                    let inputs = gate.data().iter().zip(up.data()).zip(dh.data());
+                    inputs.map(|((g, u), d)| f(f64::from(*g), f64::from(*u), f64::from(*d))).collect()
+                };
+                let expected = [
+                    each(&|g, u, _| naive(kind, g) * u),
+                    each(&|g, u, d| d * u * naive_slope(kind, g)),
+                    each(&|g, _, d| d * naive(kind, g)),
+                ];
+                let run = || {
+                    let [mut h, mut dgate, mut dup] = [(); 3].map(|()| Rows::scratch(t, d));
+                    forward(kind, &gate, &up, &mut h);
+                    backward(kind, &gate, &up, &dh, &mut dgate, &mut dup);
+                    [h.data(), dgate.data(), dup.data()].concat()
+                };
+                everywhere(run, |isa, out| {
+                    for (i, name) in ["h", "dgate", "dup"].iter().enumerate() {
+                        let fast = &out[i * t * d..(i + 1) * t * d];
+                        assert_close(&format!("{isa} {kind:?} {t}x{d} {name}"), fast, &expected[i], 1e-6);
+                    }
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn the_naive_gradient_is_the_derivative() {
+        for kind in ALL {
+            let f = |v: &[f64]| naive(kind, v[0]) * v[1];
+            let (gate, up) = (-0.83, 1.7);
+            let gradient = [up * naive_slope(kind, gate), naive(kind, gate)];
+            assert_gradient(&format!("{kind:?}"), &[gate, up], &gradient, f);
+        }
+    }
+}

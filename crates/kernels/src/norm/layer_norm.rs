@@ -108,3 +108,100 @@ pub fn backward(
         crate::elementwise::bias_grad(dy, db);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+
+    fn naive_forward<F: Float>(x: &[F], w: &[F], b: &[F], eps: F) -> (Vec<F>, Vec<F>) {
+        let d = w.len();
+        let (mut y, mut stats) = (Vec::new(), Vec::new());
+        for row in x.chunks(d) {
+            let n = F::of(d as f64);
+            let mean = row.iter().fold(F::zero(), |a, v| a + *v) / n;
+            let var = row.iter().fold(F::zero(), |a, v| a + (*v - mean) * (*v - mean)) / n;
+            let rstd = F::of(1.0) / (var + eps).sqrt();
+            for c in 0..d {
+                y.push((row[c] - mean) * rstd * w[c] + b[c]);
+            }
+            stats.extend([mean, rstd]);
+        }
+        (y, stats)
+    }
+
+    /// dx, dw, db by the textbook sums.
+    fn naive_backward<F: Float>(x: &[F], w: &[F], stats: &[F], dy: &[F]) -> [Vec<F>; 3] {
+        let d = w.len();
+        let n = F::of(d as f64);
+        let (mut dx, mut dw, mut db) = (Vec::new(), vec![F::zero(); d], vec![F::zero(); d]);
+        for (t, row) in x.chunks(d).enumerate() {
+            let (mean, rstd, dy) = (stats[2 * t], stats[2 * t + 1], &dy[t * d..]);
+            let (mut one, mut along) = (F::zero(), F::zero());
+            for c in 0..d {
+                let unit = (row[c] - mean) * rstd;
+                one = one + dy[c] * w[c];
+                along = along + dy[c] * w[c] * unit;
+                dw[c] = dw[c] + dy[c] * unit;
+                db[c] = db[c] + dy[c];
+            }
+            for c in 0..d {
+                let unit = (row[c] - mean) * rstd;
+                dx.push(rstd * (dy[c] * w[c] - one / n - unit * along / n));
+            }
+        }
+        [dx, dw, db]
+    }
+
+    const EPS: f32 = 1e-3;
+
+    #[test]
+    fn the_naive_backward_is_the_derivative() {
+        let (t, d) = (3, 7);
+        let [x, w, b, dy] = [(t * d, 1), (d, 2), (d, 3), (t * d, 4)].map(|(n, s)| wide(&noise(n, s)));
+        let eps = f64::from(EPS);
+        let loss = |x: &[f64], w: &[f64], b: &[f64]| inner(&naive_forward(x, w, b, eps).0, &dy);
+        let [dx, dw, db] = naive_backward(&x, &w, &naive_forward(&x, &w, &b, eps).1, &dy);
+        assert_gradient("dx", &x, &dx, |x| loss(x, &w, &b));
+        assert_gradient("dw", &w, &dw, |w| loss(&x, w, &b));
+        assert_gradient("db", &b, &db, |b| loss(&x, &w, b));
+    }
+
+    #[test]
+    fn fast_equals_naive() {
+        for (t, d) in [(1, 1), (1, 19), (5, 33), (70, 257), (129, 576)] {
+            let mut x = noise_rows(t, d, 5);
+            // A mean far from 0, where one pass over the squares would lose its digits.
+            x.data_mut().iter_mut().for_each(|v| *v = 0.7 * *v + 30.0);
+            let (w, b, dy) = (noise(d, 6), noise(d, 7), noise_rows(t, d, 8));
+            let start = noise(2 * d, 9);
+            let (y, stats) = naive_forward(&wide(x.data()), &wide(&w), &wide(&b), f64::from(EPS));
+            let [dx, dw, db] = naive_backward(&wide(x.data()), &wide(&w), &stats, &wide(dy.data()));
+            let add = |g: &[f64], s: &[f32]| -> Vec<f64> {
+                g.iter().zip(s).map(|(g, s)| g + f64::from(*s)).collect()
+            };
+            let (dw, db) = (add(&dw, &start[..d]), add(&db, &start[d..]));
+            let run = || {
+                let (mut y, mut dx) = (Rows::scratch(t, d), Rows::scratch(t, d));
+                let mut stats = vec![f32::NAN; 2 * t];
+                let mut grads = start.clone();
+                forward(&x, &w, &b, EPS, &mut y, &mut stats);
+                let (dw, db) = grads.split_at_mut(d);
+                backward(&x, &w, &stats, &dy, &mut dx, Some((dw, db)));
+                [y.data(), dx.data(), &grads].concat()
+            };
+            everywhere(run, |isa, out| {
+                let (fast_y, rest) = out.split_at(t * d);
+                let (fast_dx, grads) = rest.split_at(t * d);
+                let name = |n| format!("{isa} {t}x{d} {n}");
+                // With one column the variance is 0 and dx is exactly 0 in theory: only y and db say anything.
+                assert_close(&name("y"), fast_y, &y, 3e-5);
+                if d > 1 {
+                    assert_close(&name("dx"), fast_dx, &dx, 3e-5);
+                    assert_close(&name("dw"), &grads[..d], &dw, 3e-5);
+                }
+                assert_close(&name("db"), &grads[d..], &db, 3e-6);
+            });
+        }
+    }
+}

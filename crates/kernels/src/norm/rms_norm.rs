@@ -85,3 +85,80 @@ pub fn backward(x: &Rows, w: &[f32], stats: &[f32], dy: &Rows, dx: &mut Rows, dw
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+
+    fn naive_forward<F: Float>(x: &[F], w: &[F], eps: F) -> (Vec<F>, Vec<F>) {
+        let d = w.len();
+        let (mut y, mut stats) = (Vec::new(), Vec::new());
+        for row in x.chunks(d) {
+            let square = row.iter().fold(F::zero(), |a, v| a + *v * *v) / F::of(d as f64);
+            let rstd = F::of(1.0) / (square + eps).sqrt();
+            for c in 0..d {
+                y.push(row[c] * rstd * w[c]);
+            }
+            stats.push(rstd);
+        }
+        (y, stats)
+    }
+
+    fn naive_backward<F: Float>(x: &[F], w: &[F], stats: &[F], dy: &[F]) -> [Vec<F>; 2] {
+        let d = w.len();
+        let (mut dx, mut dw) = (Vec::new(), vec![F::zero(); d]);
+        for (t, row) in x.chunks(d).enumerate() {
+            let (rstd, dy) = (stats[t], &dy[t * d..]);
+            let mut along = F::zero();
+            for c in 0..d {
+                along = along + dy[c] * w[c] * row[c] * rstd;
+                dw[c] = dw[c] + dy[c] * row[c] * rstd;
+            }
+            for c in 0..d {
+                dx.push(rstd * (dy[c] * w[c] - row[c] * rstd * along / F::of(d as f64)));
+            }
+        }
+        [dx, dw]
+    }
+
+    const EPS: f32 = 1e-3;
+
+    #[test]
+    fn the_naive_backward_is_the_derivative() {
+        let (t, d) = (3, 7);
+        let [x, w, dy] = [(t * d, 1), (d, 2), (t * d, 4)].map(|(n, s)| wide(&noise(n, s)));
+        let eps = f64::from(EPS);
+        let loss = |x: &[f64], w: &[f64]| inner(&naive_forward(x, w, eps).0, &dy);
+        let [dx, dw] = naive_backward(&x, &w, &naive_forward(&x, &w, eps).1, &dy);
+        assert_gradient("dx", &x, &dx, |x| loss(x, &w));
+        assert_gradient("dw", &w, &dw, |w| loss(&x, w));
+    }
+
+    #[test]
+    fn fast_equals_naive() {
+        for (t, d) in [(1, 1), (1, 19), (5, 33), (70, 257), (129, 576)] {
+            let (x, w, dy) = (noise_rows(t, d, 5), noise(d, 6), noise_rows(t, d, 8));
+            let start = noise(d, 9);
+            let (y, stats) = naive_forward(&wide(x.data()), &wide(&w), f64::from(EPS));
+            let [dx, mut dw] = naive_backward(&wide(x.data()), &wide(&w), &stats, &wide(dy.data()));
+            dw.iter_mut().zip(&start).for_each(|(g, s)| *g += f64::from(*s));
+            let run = || {
+                let (mut y, mut dx) = (Rows::scratch(t, d), Rows::scratch(t, d));
+                let (mut stats, mut dw) = (vec![f32::NAN; t], start.clone());
+                forward(&x, &w, EPS, &mut y, &mut stats);
+                backward(&x, &w, &stats, &dy, &mut dx, Some(&mut dw));
+                [y.data(), dx.data(), &dw].concat()
+            };
+            everywhere(run, |isa, out| {
+                let (fast_y, rest) = out.split_at(t * d);
+                let (fast_dx, fast_dw) = rest.split_at(t * d);
+                let name = |n| format!("{isa} {t}x{d} {n}");
+                assert_close(&name("y"), fast_y, &y, 2e-6);
+                // One column: dx is eps-sized, the difference of two numbers of size 1.
+                assert_close(&name("dx"), fast_dx, &dx, if d == 1 { 1e-2 } else { 3e-6 });
+                assert_close(&name("dw"), fast_dw, &dw, 3e-6);
+            });
+        }
+    }
+}
