@@ -168,7 +168,7 @@ fn score_gradient_body<const FMA: bool>(scale: f32, along: f32, p: &[f32], dp: &
     }
 }
 
-kernel!(fn inner(x: &[f32], y: &[f32]) -> f32 = dot);
+kernel!(fn inner_product(x: &[f32], y: &[f32]) -> f32 = dot);
 
 /// Calls `task(first query, queries, keys)` for the query blocks of a sequence: `keys` is how many the last of
 /// them sees, given that query i is position i + `offset`.
@@ -511,9 +511,12 @@ impl Head<'_> {
         let part = self.q_column()..self.q_column() + self.shape.head_dim;
         probabilities(self.isa, g.lse[t * self.shape.heads + self.head], p);
         // sum_j p_j dp_j equals o . do, with dropout too: o was made from the dropped probabilities.
-        let along = inner(self.isa, &g.o.row(t)[part.clone()], &g.do_.row(t)[part]);
+        let along = inner_product(self.isa, &g.o.row(t)[part.clone()], &g.do_.row(t)[part]);
         self.mask(i, d);
         score_gradient(self.isa, self.shape.scale, along, p, d);
         self.mask(i, p);
     }
 }
+
+#[cfg(test)]
+mod tests;

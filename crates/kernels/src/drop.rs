@@ -98,3 +98,134 @@ pub fn apply(p: f32, keys: &[u64], x: &mut Rows) {
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+
+    const KEY: DropKey = DropKey { seed: 11, epoch: 3 };
+
+    fn keys(t: usize, layer: u64, site: u64) -> Vec<u64> {
+        let samples: Vec<u64> = (0..t as u64).map(|i| i / 50).collect();
+        let positions: Vec<u32> = (0..t as u32).map(|i| i % 50).collect();
+        row_keys(KEY, &samples, &positions, layer, site)
+    }
+
+    #[test]
+    fn apply_follows_keep() {
+        for (t, d) in [(1, 1), (3, 37), (60, 301)] {
+            let (p, keys, x) = (0.3f32, keys(t, 2, 7), noise_rows(t, d, 1));
+            let run = || {
+                let mut y = x.copy();
+                apply(p, &keys, &mut y);
+                y.data().to_vec()
+            };
+            let expected: Vec<f32> = (0..t * d)
+                .map(|i| {
+                    if keep(p, keys[i / d], 0, (i % d) as u32) {
+                        x.data()[i] * (1.0 / (1.0 - p))
+                    } else {
+                        0.0
+                    }
+                })
+                .collect();
+            everywhere(run, |isa, y| assert!(y == expected, "{isa} {t}x{d}"));
+        }
+    }
+
+    #[test]
+    fn a_row_keeps_its_mask_wherever_it_is_packed() {
+        let first = row_keys(KEY, &[4, 4, 9], &[0, 1, 0], 1, 2);
+        let alone = row_keys(KEY, &[9], &[0], 1, 2);
+        assert_eq!(first[2], alone[0]);
+        let mut changed = vec![first[2]];
+        for (seed, epoch, sample, position, layer, site) in [
+            (12, 3, 9, 0, 1, 2),
+            (11, 4, 9, 0, 1, 2),
+            (11, 3, 8, 0, 1, 2),
+            (11, 3, 9, 1, 1, 2),
+            (11, 3, 9, 0, 2, 2),
+            (11, 3, 9, 0, 1, 3),
+            (11, 3, 9, 0, 2, 1),
+        ] {
+            changed.push(row_keys(DropKey { seed, epoch }, &[sample], &[position], layer, site)[0]);
+        }
+        changed.sort_unstable();
+        changed.dedup();
+        assert_eq!(changed.len(), 8, "a part of the address does not reach the key");
+    }
+
+    /// -1 or 1 for dropped or kept.
+    fn signs(p: f32, keys: &[u64], head: u32, d: usize) -> Vec<f64> {
+        let sign = |(key, c): (u64, u32)| if keep(p, key, head, c) { 1.0 } else { -1.0 };
+        let places = keys.iter().flat_map(|k| (0..d as u32).map(move |c| (*k, c)));
+        places.map(sign).collect()
+    }
+
+    /// The correlation of two sequences of signs around their common mean.
+    fn correlation(a: &[f64], b: &[f64]) -> f64 {
+        let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
+        let (ma, mb) = (mean(a), mean(b));
+        let covariance: f64 = a.iter().zip(b).map(|(a, b)| (a - ma) * (b - mb)).sum();
+        let spread = |v: &[f64], m: f64| v.iter().map(|x| (x - m) * (x - m)).sum::<f64>();
+        covariance / (spread(a, ma) * spread(b, mb)).sqrt()
+    }
+
+    /// 500 rows of 256: a correlation of independent signs has a standard deviation of 1 / sqrt(n) = 0.0028, and a
+    /// rate one of sqrt(p (1 - p) / n); five of them is the bound.
+    #[test]
+    fn masks_have_the_rate_and_no_correlation() {
+        let (t, d) = (500, 256);
+        let bound = 5.0 / ((t * d) as f64).sqrt();
+        for p in [0.05f32, 0.1, 0.5, 0.9] {
+            let base = signs(p, &keys(t, 2, 7), 0, d);
+            let dropped = base.iter().filter(|s| **s < 0.0).count() as f64 / base.len() as f64;
+            let p64 = f64::from(p);
+            let rate_bound = bound * (p64 * (1.0 - p64)).sqrt();
+            assert!((dropped - p64).abs() < rate_bound, "p {p}: {dropped}");
+            for (name, other) in [
+                ("layer", signs(p, &keys(t, 3, 7), 0, d)),
+                ("site", signs(p, &keys(t, 2, 8), 0, d)),
+                ("head", signs(p, &keys(t, 2, 7), 1, d)),
+            ] {
+                let c = correlation(&base, &other);
+                assert!(c.abs() < bound, "p {p}, next {name}: {c}");
+            }
+            for (name, lag) in
+                [("column", 1), ("second column", 2), ("16th column", 16), ("row", d), ("sample", 50 * d)]
+            {
+                let c = correlation(&base[lag..], &base[..base.len() - lag]);
+                assert!(c.abs() < bound, "p {p}, next {name}: {c}");
+            }
+        }
+    }
+
+    /// No column and no row is kept more often than chance allows (chi-square over columns and over rows: its mean
+    /// is the count of cells, its standard deviation sqrt(2 cells)).
+    #[test]
+    fn columns_and_rows_are_even() {
+        let (t, d, p) = (500, 256, 0.25f32);
+        let signs = signs(p, &keys(t, 1, 1), 3, d);
+        let chi_square = |cells: usize, size: usize, cell_of: &dyn Fn(usize) -> usize| {
+            let mut dropped = vec![0.0; cells];
+            for (i, s) in signs.iter().enumerate() {
+                dropped[cell_of(i)] += f64::from(*s < 0.0);
+            }
+            let (mean, p) = (size as f64 * f64::from(p), f64::from(p));
+            dropped.iter().map(|n| (n - mean) * (n - mean) / (mean * (1.0 - p))).sum::<f64>()
+        };
+        for (cells, value) in [(d, chi_square(d, t, &|i| i % d)), (t, chi_square(t, d, &|i| i / d))] {
+            let deviation = (value - cells as f64) / (2.0 * cells as f64).sqrt();
+            assert!(deviation.abs() < 5.0, "{cells} cells: chi-square {value}");
+        }
+    }
+
+    #[test]
+    fn zero_keeps_all() {
+        let x = noise_rows(2, 9, 3);
+        let mut y = x.copy();
+        apply(0.0, &keys(2, 0, 0), &mut y);
+        assert_eq!(x.data(), y.data());
+    }
+}

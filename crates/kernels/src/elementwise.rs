@@ -100,3 +100,62 @@ pub fn scatter_rows_add(dy: &Rows, idx: &[usize], x: &mut Rows) {
         axpy_block(isa, 1.0, dy.row(i), x.row_mut(t));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+
+    #[test]
+    fn all_equal_plain_loops() {
+        for (t, d) in [(1, 1), (3, 37), (130, 301)] {
+            let (x, y, b) = (noise_rows(t, d, 1), noise_rows(t, d, 2), noise(d, 3));
+            let a = -0.7f32;
+            let run = || {
+                let mut out = [(); 4].map(|()| y.copy());
+                add(&x, &mut out[0]);
+                axpy(a, &x, &mut out[1]);
+                scale(a, &mut out[2]);
+                add_bias(&b, &mut out[3]);
+                let mut db = b.clone();
+                bias_grad(&x, &mut db);
+                [out[0].data(), out[1].data(), out[2].data(), out[3].data(), &db].concat()
+            };
+            let pairs = || x.data().iter().zip(y.data()).map(|(x, y)| (f64::from(*x), f64::from(*y)));
+            let a = f64::from(a);
+            let mut expected: Vec<f64> = pairs().map(|(x, y)| x + y).collect();
+            expected.extend(pairs().map(|(x, y)| a * x + y));
+            expected.extend(pairs().map(|(_, y)| a * y));
+            expected.extend(pairs().enumerate().map(|(i, (_, y))| y + f64::from(b[i % d])));
+            let mut db = wide(&b);
+            for t in 0..t {
+                (0..d).for_each(|c| db[c] += f64::from(x.row(t)[c]));
+            }
+            expected.extend(db);
+            everywhere(run, |isa, out| assert_close(&format!("{isa} {t}x{d}"), out, &expected, 1e-6));
+        }
+    }
+
+    #[test]
+    fn rows_are_selected_and_added_back() {
+        let x = noise_rows(7, 5, 4);
+        let idx = [6, 0, 6, 3];
+        let picked = select_rows(&x, &idx);
+        for (i, t) in idx.into_iter().enumerate() {
+            assert_eq!(picked.row(i), x.row(t));
+        }
+        let mut back = x.copy();
+        scatter_rows_add(&picked, &idx, &mut back);
+        for t in 0..7 {
+            let times = idx.iter().filter(|i| **i == t).count() as f32;
+            let expected: Vec<f32> = x.row(t).iter().map(|v| v + times * v).collect();
+            assert_close("back", back.row(t), &expected, 1e-6);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "x is 2 x 3 but y is 3 x 2")]
+    fn shapes_are_named() {
+        add(&Rows::zeros(2, 3), &mut Rows::zeros(3, 2));
+    }
+}

@@ -84,3 +84,47 @@ pub fn scatter_add(dout: &Rows, ids: &[u32], dw: &mut [f32]) {
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frozen::{Compute, Store};
+    use crate::testing::*;
+
+    #[test]
+    fn gathers_and_scatters_equal_plain_loops() {
+        // More table rows than one task owns, ids that repeat, in both halves.
+        for (v, t, d) in [(3, 1, 1), (1500, 7, 5), (2100, 900, 33)] {
+            let ids: Vec<u32> = (0..t).map(|i| (i * 617 % v.min(997) + v - v.min(997)) as u32).collect();
+            let (w, start, dout) = (noise(v * d, 1), noise_rows(t, d, 2), noise_rows(t, d, 3));
+            let frozen = FrozenWeight::new(v, d, Store::F32(w.clone()), Compute::F32);
+            let run = || {
+                let mut out = [(); 4].map(|()| start.copy());
+                gather(&frozen, &ids, &mut out[0], false);
+                gather(&frozen, &ids, &mut out[1], true);
+                gather_param(&w, d, &ids, &mut out[2], false);
+                gather_param(&w, d, &ids, &mut out[3], true);
+                let mut dw = w.clone();
+                scatter_add(&dout, &ids, &mut dw);
+                [out[0].data(), out[1].data(), out[2].data(), out[3].data(), &dw].concat()
+            };
+            let mut plain = Vec::new();
+            let mut dw = w.clone();
+            for (i, id) in ids.iter().enumerate() {
+                for c in 0..d {
+                    plain.push(w[*id as usize * d + c]);
+                    dw[*id as usize * d + c] += dout.row(i)[c];
+                }
+            }
+            let added: Vec<f32> = plain.iter().zip(start.data()).map(|(p, s)| s + p).collect();
+            let expected = [&plain[..], &added, &plain, &added, &dw].concat();
+            everywhere(run, |isa, out| assert!(out == expected, "{isa} {v} {t} {d}"));
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "id 4 of row 1 is outside the table of 4 rows")]
+    fn an_id_outside_is_named() {
+        gather_param(&[0.0; 8], 2, &[3, 4], &mut Rows::zeros(2, 2), false);
+    }
+}

@@ -131,7 +131,7 @@ impl FrozenWeight {
     /// A hash of the shape and the widened values, for the fingerprint of a base model.
     pub fn hash64(&self) -> u64 {
         let mut row = vec![0.0; self.inp];
-        let mut h = fold(self.out as u64, self.inp as u64);
+        let mut h = [self.out, self.inp].iter().fold(0, |h, n| fold(h, *n as u64));
         for i in 0..self.out {
             self.row(i, &mut row);
             h = row.iter().fold(h, |h, v| fold(h, u64::from(v.to_bits())));
@@ -142,6 +142,77 @@ impl FrozenWeight {
 
 /// One step of a 64-bit multiplicative hash (a large odd constant; the high bits are folded down).
 fn fold(h: u64, value: u64) -> u64 {
-    let h = (h ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let h = (h.rotate_left(23) ^ value ^ 0x3c6e_f372_fe94_f82b).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     h ^ (h >> 32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+
+    #[test]
+    fn stores_are_widened() {
+        let (out, inp) = (3, 5);
+        let bf: Vec<bf16> = noise(15, 1).iter().map(|v| bf16::from_f32(*v)).collect();
+        let f: Vec<f16> = noise(15, 2).iter().map(|v| f16::from_f32(*v)).collect();
+        let q: Vec<i8> = (0..15).map(|i| (i * 17 - 120) as i8).collect();
+        let scale = noise(9, 3);
+        let expected_q: Vec<f32> = (0..15).map(|i| f32::from(q[i]) * scale[i / 5 * 3 + i % 5 / 2]).collect();
+        let wide_bf: Vec<f32> = bf.iter().map(|v| f32::from(*v)).collect();
+        let wide_f: Vec<f32> = f.iter().map(|v| f32::from(*v)).collect();
+        for (store, expected) in [
+            (Store::Bf16(bf), wide_bf),
+            (Store::F16(f), wide_f),
+            (Store::I8 { q, scale, block: 2 }, expected_q),
+        ] {
+            let w = FrozenWeight::new(out, inp, store, Compute::F32);
+            assert_eq!(w.to_f32(), expected);
+            let mut row = vec![0.0; inp];
+            w.row(1, &mut row);
+            assert_eq!(row, expected[5..10]);
+            assert_eq!((w.out_features(), w.in_features(), w.bytes()), (3, 5, 60));
+        }
+    }
+
+    #[test]
+    fn forward_and_backward_are_the_products() {
+        let (t, out, inp) = (6, 33, 19);
+        let values = noise(out * inp, 4);
+        let w = FrozenWeight::new(out, inp, Store::F32(values.clone()), Compute::F32);
+        let (x, dy, start) = (noise_rows(t, inp, 5), noise_rows(t, out, 6), noise_rows(t, inp, 7));
+        let (mut y, mut dx) = (Rows::scratch(t, out), start.copy());
+        w.forward(&x, &mut y);
+        w.backward(&dy, -0.6, &mut dx);
+        for i in 0..t {
+            for o in 0..out {
+                let sum: f64 =
+                    (0..inp).map(|c| f64::from(x.row(i)[c]) * f64::from(values[o * inp + c])).sum();
+                assert!((f64::from(y.row(i)[o]) - sum).abs() < 1e-5);
+            }
+            for c in 0..inp {
+                let sum: f64 =
+                    (0..out).map(|o| f64::from(dy.row(i)[o]) * f64::from(values[o * inp + c])).sum();
+                assert!((f64::from(dx.row(i)[c]) - sum + 0.6 * f64::from(start.row(i)[c])).abs() < 1e-5);
+            }
+        }
+    }
+
+    #[test]
+    fn a_changed_value_changes_the_hash_and_a_nan_is_found() {
+        let make = |values: &[f32]| FrozenWeight::new(3, 5, Store::F32(values.to_vec()), Compute::F32);
+        let values = noise(15, 8);
+        let base = make(&values);
+        assert_eq!(base.hash64(), make(&values).hash64());
+        assert!(!base.has_non_finite());
+        for i in 0..15 {
+            let mut other = values.clone();
+            other[i] = f32::from_bits(other[i].to_bits() ^ 1);
+            assert_ne!(base.hash64(), make(&other).hash64());
+            other[i] = f32::NAN;
+            assert!(make(&other).has_non_finite());
+        }
+        let turned = FrozenWeight::new(5, 3, Store::F32(values), Compute::F32);
+        assert_ne!(base.hash64(), turned.hash64());
+    }
 }

@@ -151,3 +151,103 @@ pub fn squared_error(pred: &[f32], target: &[f32], scale: f32, dpred: &mut [f32]
     }
     sum
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+
+    fn naive_log_softmax<F: Float>(row: &[F]) -> Vec<F> {
+        let top = row.iter().fold(row[0], |a, v| if *v > a { *v } else { a });
+        let sum = row.iter().fold(F::zero(), |a, v| a + (*v - top).exp());
+        row.iter().map(|v| *v - top - sum.ln()).collect()
+    }
+
+    fn naive_loss<F: Float>(logits: &[F], targets: &[u32], v: usize) -> F {
+        let rows = logits.chunks(v).zip(targets);
+        rows.fold(F::zero(), |a, (row, t)| a - naive_log_softmax(row)[*t as usize])
+    }
+
+    fn naive_gradient<F: Float>(logits: &[F], targets: &[u32], v: usize, scale: F) -> Vec<F> {
+        let rows = logits.chunks(v).zip(targets);
+        rows.flat_map(|(row, t)| {
+            let mut g: Vec<F> = naive_log_softmax(row).into_iter().map(Float::exp).collect();
+            g[*t as usize] = g[*t as usize] - F::of(1.0);
+            g.into_iter().map(|g| scale * g).collect::<Vec<_>>()
+        })
+        .collect()
+    }
+
+    fn targets(t: usize, v: usize) -> Vec<u32> {
+        (0..t).map(|i| (i * 31 % v) as u32).collect()
+    }
+
+    #[test]
+    fn the_naive_gradient_is_the_derivative() {
+        let (t, v) = (3, 5);
+        let x: Vec<f64> = wide(&noise(t * v, 1)).iter().map(|x| 4.0 * x).collect();
+        let targets = targets(t, v);
+        let g = naive_gradient(&x, &targets, v, 0.3);
+        assert_gradient("dlogits", &x, &g, |x| 0.3 * naive_loss(x, &targets, v));
+    }
+
+    #[test]
+    fn fast_equals_naive() {
+        for (t, v) in [(1, 7), (5, 33), (37, 1009)] {
+            let logits = Rows::from_vec(noise(t * v, 2).iter().map(|x| 6.0 * x + 50.0).collect(), v);
+            let (targets, scale) = (targets(t, v), 0.3);
+            let w = wide(logits.data());
+            let loss = naive_loss(&w, &targets, v);
+            let gradient = naive_gradient(&w, &targets, v, f64::from(scale));
+            let logs: Vec<f64> = w.chunks(v).flat_map(naive_log_softmax).collect();
+            let chosen: Vec<f64> = (0..t).map(|i| logs[i * v + targets[i] as usize]).collect();
+            let run = || {
+                let [mut a, mut b, mut c] = [(); 3].map(|()| logits.copy());
+                let losses = [
+                    cross_entropy(&mut a, &targets, scale, true) as f32,
+                    cross_entropy(&mut b, &targets, scale, false) as f32,
+                ];
+                log_softmax(&mut c);
+                [a.data(), c.data(), &log_probs(&logits, &targets), &losses].concat()
+            };
+            everywhere(run, |isa, out| {
+                let (g, rest) = out.split_at(t * v);
+                let (l, rest) = rest.split_at(t * v);
+                let (c, losses) = rest.split_at(t);
+                let name = |n| format!("{isa} {t}x{v} {n}");
+                assert_close(&name("dlogits"), g, &gradient, 3e-6);
+                assert_close(&name("log softmax"), l, &logs, 1e-6);
+                assert_close(&name("log probs"), c, &chosen, 1e-6);
+                assert_close(&name("losses"), losses, &[loss, loss], 1e-6);
+            });
+        }
+    }
+
+    #[test]
+    fn argmax_takes_the_first_of_equals() {
+        let mut x = noise_rows(3, 50, 3);
+        for (t, at) in [(0, vec![17]), (1, vec![30, 49]), (2, vec![0, 48])] {
+            at.iter().for_each(|c| x.row_mut(t)[*c] = 2.5);
+        }
+        for isa in crate::isa::Isa::available() {
+            assert_eq!(crate::isa::with_isa(isa, || argmax(&x)), [17, 30, 0]);
+        }
+    }
+
+    #[test]
+    fn squared_error_and_its_gradient() {
+        let (p, t) = (wide(&noise(7, 4)), noise(7, 5));
+        let pred: Vec<f32> = p.iter().map(|p| *p as f32).collect();
+        let mut d = vec![f32::NAN; 7];
+        let loss = |p: &[f64]| p.iter().zip(&t).map(|(p, t)| (p - f64::from(*t)).powi(2)).sum::<f64>();
+        let found = squared_error(&pred, &t, 0.3, &mut d);
+        assert!((found - loss(&p)).abs() < 1e-6);
+        assert_gradient("dpred", &p, &wide(&d), |p| f64::from(0.3f32) * loss(p));
+    }
+
+    #[test]
+    #[should_panic(expected = "target 5 of row 1 is outside the 5 classes")]
+    fn a_target_outside_is_named() {
+        log_probs(&Rows::zeros(2, 5), &[4, 5]);
+    }
+}

@@ -137,3 +137,89 @@ pub fn sgd(p: &mut [f32], g: &[f32], buffer: Option<&mut [f32]>, lr: f64, moment
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+
+    const N: [usize; 3] = [1, 37, GRAIN + 19];
+
+    #[test]
+    fn sum_of_squares() {
+        for n in N {
+            let g = noise(n, 1);
+            let expected: f64 = g.iter().map(|g| f64::from(*g).powi(2)).sum();
+            // Two halves carry the f64 past f32: the sum and what f32 drops of it.
+            let run = || {
+                let s = sum_squares(&g);
+                vec![s as f32, (s - f64::from(s as f32)) as f32]
+            };
+            everywhere(run, |isa, s| {
+                let found = f64::from(s[0]) + f64::from(s[1]);
+                assert!((found / expected - 1.0).abs() < 1e-12, "{isa} {n}: {found} {expected}");
+            });
+        }
+    }
+
+    /// torch.optim.AdamW, in f64, for three steps.
+    #[test]
+    fn adamw_equals_its_formula() {
+        let (lr, b1, b2, eps, decay) = (0.03, 0.87, 0.93, 1e-4, 0.2);
+        for n in N {
+            let p0 = noise(n, 1);
+            let gradients = [2, 3, 4].map(|s| noise(n, s));
+            let (mut p, mut m, mut v) = (wide(&p0), vec![0.0; n], vec![0.0; n]);
+            for (i, g) in gradients.iter().enumerate() {
+                let step = (i + 1) as f64;
+                for j in 0..n {
+                    let g = f64::from(g[j]);
+                    p[j] *= 1.0 - lr * decay;
+                    m[j] = b1 * m[j] + (1.0 - b1) * g;
+                    v[j] = b2 * v[j] + (1.0 - b2) * g * g;
+                    let m_hat = m[j] / (1.0 - b1.powf(step));
+                    let v_hat = v[j] / (1.0 - b2.powf(step));
+                    p[j] -= lr * m_hat / (v_hat.sqrt() + eps);
+                }
+            }
+            let run = || {
+                let (mut p, mut m, mut v) = (p0.clone(), vec![0.0; n], vec![0.0; n]);
+                for (i, g) in gradients.iter().enumerate() {
+                    adamw(&mut p, g, &mut m, &mut v, lr, b1, b2, eps, decay, i as u64 + 1);
+                }
+                [p, m, v].concat()
+            };
+            let expected = [p, m, v].concat();
+            everywhere(run, |isa, out| assert_close(&format!("{isa} {n}"), out, &expected, 2e-6));
+        }
+    }
+
+    #[test]
+    fn sgd_equals_its_formula() {
+        let (lr, momentum, decay) = (0.1, 0.8, 0.3);
+        for n in N {
+            let p0 = noise(n, 1);
+            let gradients = [2, 3].map(|s| noise(n, s));
+            let (mut plain, mut heavy, mut buffer) = (wide(&p0), wide(&p0), vec![0.0; n]);
+            for (i, g) in gradients.iter().enumerate() {
+                for j in 0..n {
+                    let g = f64::from(g[j]);
+                    plain[j] -= lr * (g + decay * plain[j]);
+                    let d = g + decay * heavy[j];
+                    buffer[j] = if i == 0 { d } else { momentum * buffer[j] + d };
+                    heavy[j] -= lr * buffer[j];
+                }
+            }
+            let run = || {
+                let (mut plain, mut heavy, mut buffer) = (p0.clone(), p0.clone(), vec![0.0; n]);
+                for g in &gradients {
+                    sgd(&mut plain, g, None, lr, 0.0, decay);
+                    sgd(&mut heavy, g, Some(&mut buffer), lr, momentum, decay);
+                }
+                [plain, heavy, buffer].concat()
+            };
+            let expected = [&plain[..], &heavy, &buffer].concat();
+            everywhere(run, |isa, out| assert_close(&format!("{isa} {n}"), out, &expected, 1e-6));
+        }
+    }
+}

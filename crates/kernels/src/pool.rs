@@ -240,3 +240,63 @@ pub(crate) fn put(block: Block) {
     }
     gone.into_iter().for_each(Block::release);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn empty() -> State {
+        State { idle: BTreeMap::new(), idle_bytes: 0, live_bytes: 0, peak_bytes: 0, ever_bytes: 0 }
+    }
+
+    fn idle(s: &mut State, bytes: usize) {
+        s.idle_bytes += bytes;
+        s.idle.entry(bytes).or_default().push(Block::from_system(bytes));
+    }
+
+    #[test]
+    fn the_smallest_block_that_fits_is_taken_and_none_far_too_large() {
+        let mut s = empty();
+        for bytes in [64 * 40, 64 * 12, 64 * 11] {
+            idle(&mut s, bytes);
+        }
+        let taken = s.take_idle(64 * 10).expect("two blocks fit");
+        assert_eq!((taken.bytes, s.idle_bytes), (64 * 11, 64 * 52));
+        taken.release();
+        assert!(s.take_idle(64 * 20).is_none(), "a block of twice the size was taken");
+        assert_eq!(s.idle.values().map(Vec::len).sum::<usize>(), 2);
+        s.idle.into_values().flatten().for_each(Block::release);
+    }
+
+    #[test]
+    fn idle_memory_is_bounded() {
+        let mut s = empty();
+        idle(&mut s, IDLE_FLOOR - PAGE);
+        assert!(s.shrink().is_empty());
+        idle(&mut s, 2 * PAGE);
+        let gone = s.shrink();
+        assert_eq!(gone.iter().map(|b| b.bytes).sum::<usize>(), IDLE_FLOOR - PAGE, "the largest goes first");
+        gone.into_iter().for_each(Block::release);
+        s.idle.into_values().flatten().for_each(Block::release);
+    }
+
+    #[test]
+    fn live_bytes_and_their_peak_are_counted() {
+        // Other tests use the pool meanwhile, so only bounds can be stated.
+        let x = crate::Rows::scratch(1000, 4096);
+        assert!(live_bytes() >= 16_384_000 && peak_bytes() >= 16_384_000);
+        drop(x);
+        reset_peak();
+        trim();
+    }
+
+    #[test]
+    fn large_blocks_are_zero_and_aligned() {
+        let block = Block::from_system(HUGE + PAGE);
+        assert!((block.pointer.as_ptr() as usize).is_multiple_of(HUGE));
+        // SAFETY: the block holds that many bytes.
+        let values = unsafe { std::slice::from_raw_parts(block.pointer.as_ptr(), (HUGE + PAGE) / 4) };
+        assert!(values.iter().all(|v| *v == 0.0));
+        block.release();
+    }
+}

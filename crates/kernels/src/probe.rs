@@ -26,3 +26,39 @@ pub fn mean_pairwise_cosine(x: &Rows, rows: &[usize]) -> Option<f64> {
     let square: f64 = sum.iter().map(|s| s * s).sum();
     Some((square - units) / (n * (n - 1.0)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::noise_rows;
+
+    #[test]
+    fn equals_the_mean_over_all_pairs() {
+        let mut x = noise_rows(9, 13, 1);
+        x.row_mut(4).fill(0.0);
+        let rows = [0, 2, 3, 4, 5, 8];
+        let cosine = |a: &[f32], b: &[f32]| {
+            let dot = |a: &[f32], b: &[f32]| {
+                a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>()
+            };
+            let size = (dot(a, a) * dot(b, b)).sqrt();
+            if size == 0.0 { 0.0 } else { dot(a, b) / size }
+        };
+        let (mut sum, mut pairs) = (0.0, 0.0);
+        for i in rows {
+            for j in rows {
+                if i != j {
+                    sum += cosine(x.row(i), x.row(j));
+                    pairs += 1.0;
+                }
+            }
+        }
+        let found = mean_pairwise_cosine(&x, &rows).unwrap();
+        assert!((found - sum / pairs).abs() < 1e-12, "{found} {}", sum / pairs);
+    }
+
+    #[test]
+    fn one_token_has_no_pairs() {
+        assert_eq!(mean_pairwise_cosine(&noise_rows(3, 4, 2), &[1]), None);
+    }
+}

@@ -118,3 +118,40 @@ impl fmt::Debug for Rows {
         write!(f, "Rows {} x {}", self.rows, self.width)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_what_was_put_in() {
+        let mut x = Rows::from_vec((0..12).map(|i| i as f32).collect(), 3);
+        assert_eq!((x.rows(), x.width()), (4, 3));
+        assert_eq!(x.row(2), [6.0, 7.0, 8.0]);
+        x.row_mut(1)[2] = -1.5;
+        assert_eq!(x.copy().data(), x.data());
+        assert_eq!(x.slice_rows(1..3).data(), [3.0, 4.0, -1.5, 6.0, 7.0, 8.0]);
+    }
+
+    #[test]
+    fn zeros_are_zero_in_recycled_storage() {
+        for (rows, width) in [(3, 5), (700, 1000)] {
+            let mut used = Rows::scratch(rows, width);
+            used.data_mut().fill(7.0);
+            drop(used);
+            assert!(Rows::zeros(rows, width).data().iter().all(|v| *v == 0.0));
+        }
+    }
+
+    #[test]
+    fn empty_matrices_exist() {
+        assert!(Rows::zeros(0, 5).data().is_empty());
+        assert!(Rows::zeros(5, 0).copy().data().is_empty());
+    }
+
+    #[test]
+    #[should_panic(expected = "7 values are no whole number of rows of width 2")]
+    fn a_broken_row_is_refused() {
+        Rows::from_slice(&[0.0; 7], 2);
+    }
+}
