@@ -2,6 +2,7 @@
 
 use crate::document::{Block, Document, Sample, Samples};
 use crate::escape::{code_runs, markdown};
+use crate::plot::Plot;
 use crate::table::{Align, Table};
 
 /// A table with its caption above and its note below.
@@ -61,22 +62,27 @@ pub fn render(document: &Document) -> String {
 }
 
 fn block_text(block: &Block) -> String {
-    if let Some(plot) = block.plot() {
-        let caption = match plot.caption() {
-            "" => String::new(),
-            text => format!("{}\n\n", prose(text)),
-        };
-        return caption + &table(&plot.table());
-    }
     match block {
+        Block::Lines(plot) => numbers(plot),
+        Block::HeatMap(plot) => numbers(plot),
+        Block::PairedDots(plot) => numbers(plot),
+        Block::Bars(plot) => numbers(plot),
+        Block::Confusion(plot) => numbers(plot),
         Block::Paragraph(text) => prose(text) + "\n",
         Block::Table(t) => table(t),
         Block::Samples(s) => samples(s),
         Block::Code { language, text } => code(language, text),
         Block::Notes(notes) => notes.iter().map(|n| format!("- {}\n", prose(n))).collect(),
-        // The plots, which were handled above.
-        _ => String::new(),
     }
+}
+
+/// A plot as its caption and the table of its numbers.
+fn numbers(plot: &dyn Plot) -> String {
+    let caption = match plot.caption() {
+        "" => String::new(),
+        text => format!("{}\n\n", prose(text)),
+    };
+    caption + &table(&plot.table())
 }
 
 /// A fence longer than any run of backticks in the text.

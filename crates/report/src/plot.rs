@@ -119,6 +119,44 @@ pub(crate) mod tests {
         assert!(open.is_empty(), "left open: {open:?}");
     }
 
+    /// Every name, title and heading of every plot replaced by a hostile one.
+    fn hostile() -> Vec<Box<dyn Plot>> {
+        let evil = || "</title></style><script>\"'&\u{1b}".to_owned();
+        let mut line = losses();
+        (line.title, line.x.title, line.y.title, line.band) = (evil(), evil(), evil(), Some(evil()));
+        line.series.iter_mut().for_each(|s| s.key.name = evil());
+        let mut map = heatmap::tests::sample();
+        (map.title, map.column_title, map.value_title) = (evil(), evil(), evil());
+        map.rows.iter_mut().chain(&mut map.columns).for_each(|name| *name = evil());
+        let mut dots = paired::tests::sample();
+        (dots.title, dots.first.name, dots.second.name) = (evil(), evil(), evil());
+        dots.interval = evil();
+        dots.pairs.iter_mut().for_each(|p| p.name = evil());
+        let mut bars = bars::tests::sample();
+        (bars.title, bars.axis.title, bars.axis.unit) = (evil(), evil(), Some(evil()));
+        for group in &mut bars.groups {
+            group.name = evil();
+            group.bars.iter_mut().for_each(|b| b.name = evil());
+        }
+        let mut matrix = confusion::tests::sample();
+        matrix.title = evil();
+        matrix.classes.iter_mut().for_each(|c| *c = evil());
+        vec![Box::new(line), Box::new(map), Box::new(dots), Box::new(bars), Box::new(matrix)]
+    }
+
+    #[test]
+    fn no_name_can_leave_its_place() {
+        for plot in hostile() {
+            for width in [WIDE, NARROW] {
+                let svg = stand_alone(plot.as_ref(), width);
+                assert_well_formed(&svg);
+                assert!(!svg.contains("<script") && !svg.contains('\u{1b}'), "{svg:.200}");
+                assert_eq!(svg.matches("</style>").count(), 1);
+                assert!(!inline(plot.as_ref(), width, "wide").contains("<script"));
+            }
+        }
+    }
+
     #[test]
     fn a_stand_alone_file_carries_its_styles_and_words() {
         let chart = losses();

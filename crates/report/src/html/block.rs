@@ -9,10 +9,12 @@ use crate::table::{Align, Cell, Table};
 
 /// One block.
 pub(super) fn render(block: &Block) -> String {
-    if let Some(plot) = block.plot() {
-        return figure(plot);
-    }
     match block {
+        Block::Lines(plot) => figure(plot),
+        Block::HeatMap(plot) => figure(plot),
+        Block::PairedDots(plot) => figure(plot),
+        Block::Bars(plot) => figure(plot),
+        Block::Confusion(plot) => figure(plot),
         Block::Paragraph(text) => format!("<p>{}</p>\n", prose(text)),
         Block::Table(table) => table_block(table),
         Block::Samples(samples) => samples_block(samples),
@@ -22,8 +24,6 @@ pub(super) fn render(block: &Block) -> String {
             let items: String = notes.iter().map(one).collect();
             format!("<ul class=\"notes\">\n{items}</ul>\n")
         }
-        // The plots, which were handled above.
-        _ => String::new(),
     }
 }
 

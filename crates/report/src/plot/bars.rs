@@ -185,11 +185,11 @@ impl Plot for BarChart {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::super::tests::assert_well_formed;
     use super::*;
 
-    fn sample() -> BarChart {
+    pub(crate) fn sample() -> BarChart {
         let bars = |plain: f64, sibo: f64| {
             vec![
                 Bar::new("LoRA", Tone::Plain, Estimate::exact(plain)),

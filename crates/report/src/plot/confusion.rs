@@ -120,11 +120,11 @@ impl Plot for Confusion {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::super::tests::assert_well_formed;
     use super::*;
 
-    fn sample() -> Confusion {
+    pub(crate) fn sample() -> Confusion {
         Confusion {
             title: "Classes".into(),
             caption: String::new(),

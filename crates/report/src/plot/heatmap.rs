@@ -64,6 +64,22 @@ impl HeatMap {
         format!("{}{step}", if self.diverging { 'd' } else { 'h' })
     }
 
+    /// The text of a value in a cell: in full, or without the zero before the point.
+    fn cell_text(&self, value: f64, short: bool) -> String {
+        let text = typographic(&fixed(value, self.digits));
+        let fraction = text.replacen("0.", ".", 1);
+        let below_one = text.starts_with("0.") || text.starts_with("\u{2212}0.");
+        if short && below_one { fraction } else { text }
+    }
+
+    /// Whether the texts of all cells fit into `width`: numbers in some cells only would read as
+    /// a choice of what matters.
+    fn fits(&self, width: f64, short: bool) -> bool {
+        let finite = self.values.iter().flatten().filter(|v| v.is_finite());
+        let texts = finite.map(|v| text_width(&self.cell_text(*v, short), 11.0));
+        texts.fold(0.0, f64::max) + 4.0 <= width
+    }
+
     fn draw_cell(&self, svg: &mut Svg, (r, c): (usize, usize), at: (f64, f64), width: f64) {
         let Some(value) = self.value(r, c) else { return };
         let class = self.class(value);
@@ -72,8 +88,10 @@ impl HeatMap {
         svg.group("hit", |svg| {
             svg.tip(&format!("{row}\n{} {column}\n{}: {text}", self.column_title, self.value_title));
             svg.rect(at, (width, ROW), &format!("cell-edge {class}"));
-            if text_width(&text, 11.0) + 5.0 <= width {
+            let short = !self.fits(width, false);
+            if self.fits(width, short) {
                 let place = (at.0 + width / 2.0, at.1 + ROW / 2.0 + 4.0);
+                let text = self.cell_text(value, short);
                 svg.text(place, Anchor::Middle, &format!("tick on-{class}"), &text);
             }
         });
@@ -163,11 +181,11 @@ impl Plot for HeatMap {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::super::tests::assert_well_formed;
     use super::*;
 
-    fn sample() -> HeatMap {
+    pub(crate) fn sample() -> HeatMap {
         HeatMap {
             title: "Similarity".into(),
             caption: String::new(),
@@ -207,6 +225,16 @@ mod tests {
             map.description(),
             "Heat map of cosine: model by layer. base: from 0.31 to 0.81. <SIBO>: from 0.30 to 0.30."
         );
+    }
+
+    #[test]
+    fn narrow_cells_drop_the_zero_and_then_all_numbers() {
+        let map = sample();
+        assert_eq!(map.cell_text(-0.31, true), "\u{2212}.31");
+        assert_eq!(map.cell_text(10.31, true), "10.31");
+        let texts = |width: f64| map.draw(width).body.matches("tick on-h").count();
+        assert_eq!([texts(400.0), texts(120.0), texts(60.0)], [4, 4, 0]);
+        assert!(map.draw(120.0).body.contains(">.52</text>"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::series::{Axis, Key, Point, Series};
 use super::{Drawing, Plot};
 use crate::number::{compact, fixed, typographic};
 use crate::svg::{Anchor, Svg, fit, text_width};
-use crate::table::{Cell, Column, Table};
+use crate::table::{Cell, Column, Estimate, Table};
 use serde::{Deserialize, Serialize};
 
 /// Points drawn per line; a screen is not wider.
@@ -231,13 +231,19 @@ impl Plot for LineChart {
             if i % every != 0 && i + 1 != all.len() {
                 continue;
             }
-            let at_x = |s: &Series| s.points.iter().find(|p| p.x == *x).map(|p| p.y);
+            let estimate = |p: &Point| Estimate { value: p.y, interval: p.range };
+            let at_x = |s: &Series| s.points.iter().find(|p| p.x == *x).map(estimate);
             let cells = self.series.iter().map(|s| Cell::from(at_x(s)));
             table.push(std::iter::once(Cell::from(*x)).chain(cells).collect());
         }
-        if every > 1 {
-            table = table.note(format!("One in {every} of {} positions.", all.len()));
+        let mut notes = Vec::new();
+        if let Some(band) = &self.band {
+            notes.push(format!("In brackets: {band}."));
         }
+        if every > 1 {
+            notes.push(format!("One in {every} of {} positions.", all.len()));
+        }
+        table.note = (!notes.is_empty()).then(|| notes.join(" "));
         table
     }
 
@@ -330,6 +336,8 @@ pub(crate) mod tests {
     #[test]
     fn long_series_give_a_short_table_that_says_so() {
         let mut chart = losses();
+        assert_eq!(chart.table().text(2, 1), "0.450 [0.400, 0.500]");
+        chart.band = None;
         chart.series = vec![Series::new("a", Tone::Base, (0..1_003).map(|i| (f64::from(i), 1.5)))];
         let table = chart.table();
         assert_eq!(table.text(table.rows.len() - 1, 0), "1002");

@@ -213,12 +213,12 @@ impl Plot for PairedDots {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::super::tests::assert_well_formed;
     use super::*;
     use crate::palette::Tone;
 
-    fn sample() -> PairedDots {
+    pub(crate) fn sample() -> PairedDots {
         let pair = |name: &str, first, second| Pair { name: name.into(), first, second };
         PairedDots {
             title: "Accuracy".into(),
