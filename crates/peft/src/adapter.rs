@@ -106,10 +106,11 @@ impl Adapter {
     /// PEFT trains and saves the classification head with every method.
     fn fill_in_modules_to_save(&mut self, shape: &ModelShape) -> Result<(), Error> {
         match &shape.class_head {
-            Some(head) if self.config.task_type == Some(TaskType::SeqCls) => {
-                if !self.config.modules_to_save.contains(head) {
-                    self.config.modules_to_save.push(head.clone());
-                }
+            Some(head)
+                if self.config.task_type == Some(TaskType::SeqCls)
+                    && !self.config.modules_to_save.contains(head) =>
+            {
+                self.config.modules_to_save.push(head.clone());
             }
             Some(_) => {}
             None if matches!(self.config.method, Method::Head) => {
@@ -351,7 +352,8 @@ impl Adapter {
             .filter_map(|p| if let At::Beside(path) = &p.at { Some(format!("{path}.bias")) } else { None })
             .collect();
         let method = self.config.method.clone();
-        for (name, sizes) in &shape.tensors {
+        let tied = shape.tied.iter().filter(|(name, _)| saved.contains(name));
+        for (name, sizes) in shape.tensors.iter().chain(tied) {
             let is_bias = name.ends_with(".bias");
             let wanted = saved.contains(name)
                 || match &method {

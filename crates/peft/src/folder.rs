@@ -144,11 +144,11 @@ fn check_sibo_metadata(
     ))
 }
 
-/// PEFT's own spelling of some keys carries the adapter's name, and with `bias = "all"` also the untrained
-/// original of a module that was saved whole.
+/// PEFT's own spelling of some keys carries the adapter's name; with `bias = "all"` it also writes the untrained
+/// original of a module that was saved whole, and with LoRA on an embedding the frozen table.
 fn readable_keys<'a>(theirs: impl Iterator<Item = &'a String>) -> BTreeMap<String, String> {
     let mut keys = BTreeMap::new();
-    for key in theirs.filter(|k| !k.contains(".original_module.")) {
+    for key in theirs.filter(|k| !k.contains(".original_module.") && !k.ends_with(".base_layer.weight")) {
         let plain = key.replace(".modules_to_save.default.", ".").replace(".default.", ".");
         // A key that is already in plain spelling wins over its alias.
         if plain == *key || !keys.contains_key(&plain) {

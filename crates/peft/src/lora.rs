@@ -124,15 +124,15 @@ impl EmbeddingLora {
         gemm::nt(self.scale, &self.columns(params, ids), params.value(self.b), 1.0, out);
     }
 
-    /// Gradients from dy (T, D).
-    pub fn backward(&self, params: &mut Params, ids: &[u32], dy: &Rows) {
+    /// Gradients from dy (T, D). As in PyTorch, the column of A at `padding` gets none.
+    pub fn backward(&self, params: &mut Params, ids: &[u32], dy: &Rows, padding: Option<u32>) {
         let u = self.columns(params, ids);
         gemm::tn(self.scale, dy, &u, 1.0, params.grad_mut(self.b));
         let mut du = Rows::scratch(ids.len(), self.rank);
         gemm::nn(self.scale, dy, params.value(self.b), 0.0, &mut du);
         let vocabulary = params.get(self.a).shape[1];
         let da = params.grad_mut(self.a);
-        for (t, &id) in ids.iter().enumerate() {
+        for (t, &id) in ids.iter().enumerate().filter(|(_, id)| Some(**id) != padding) {
             for (r, d) in du.row(t).iter().enumerate() {
                 da[r * vocabulary + id as usize] += d;
             }

@@ -100,6 +100,8 @@ pub struct ModelShape {
     pub layer_paths: Vec<String>,
     /// All base tensors: name in the Hugging Face model, and shape.
     pub tensors: Vec<(String, Vec<usize>)>,
+    /// Tensors that share another's values (a tied head): PEFT gives them their own when they are saved whole.
+    pub tied: Vec<(String, Vec<usize>)>,
     /// PEFT's default `target_modules` for this family.
     pub default_targets: &'static [&'static str],
     /// Suffixes of the linears that carry LLM-Adapters' in-linear adapters, and whether the adapter

@@ -95,7 +95,7 @@ pub fn saved_tensors<'m>(shape: &'m ModelShape, saved: &[String]) -> Vec<&'m (St
         let mut ends = name.match_indices('.').map(|(at, _)| &name[..at]);
         ends.any(|module| saved.iter().any(|s| module.ends_with(s.as_str())))
     };
-    shape.tensors.iter().filter(|(name, _)| below(name)).collect()
+    shape.tensors.iter().chain(&shape.tied).filter(|(name, _)| below(name)).collect()
 }
 
 /// The value that a `rank_pattern` or `alpha_pattern` gives `path`, if one of its keys matches the path's end.

@@ -1,0 +1,265 @@
+//! Where an adapter meets a model: the model describes itself, and takes the branches and trained
+//! tensors to their places.
+
+use crate::arch::{HeadKind, Positions};
+use crate::head::Head;
+use crate::linear::Linear;
+use crate::load::{self, Loaded};
+use crate::norm::Norm;
+use crate::weight::{Vector, Weight};
+use crate::{Error, Model, fingerprint};
+use sibo_peft::folder::Folder;
+use sibo_peft::{
+    Adapter, AdapterConfig, At, Method, ModelShape, Module, ModuleKind, ParamId, Params, Placed, Site,
+    TaskType,
+};
+use std::path::Path;
+
+/// A place in the model that holds a tensor.
+enum Slot<'m> {
+    Matrix(&'m mut Weight),
+    Vector(&'m mut Vector),
+}
+
+impl Model {
+    /// What the methods need to know of this model.
+    pub fn shape(&self) -> ModelShape {
+        let names = self.arch.names;
+        let class_head = match (&self.head, names.classifier) {
+            (Head::Classes(_), Some((_, last))) => Some(last.split('.').next().unwrap_or(last).to_string()),
+            _ => None,
+        };
+        let output_module = match &self.head {
+            Head::Causal(lm) => Some(lm.path.clone()),
+            _ => class_head.clone(),
+        };
+        let tied = if self.arch.tied && matches!(self.head, Head::Causal(_)) {
+            vec![("lm_head.weight".to_string(), vec![self.arch.vocab, self.arch.width])]
+        } else {
+            vec![]
+        };
+        ModelShape {
+            family: names.family,
+            width: self.arch.width,
+            modules: self.modules(),
+            layer_paths: (0..self.arch.layers).map(|l| self.arch.layer_path(l)).collect(),
+            tensors: load::expected(&self.arch, matches!(&self.head, Head::None(Some(_)))),
+            tied,
+            default_targets: names.default_targets,
+            in_linear: names.in_linear,
+            reference: names.reference,
+            output_module,
+            class_head,
+        }
+    }
+
+    /// Linear and embedding modules, as PEFT would find them.
+    fn modules(&self) -> Vec<Module> {
+        let linear = |l: &Linear, layer: Option<usize>, site: Site| Module {
+            path: l.path.clone(),
+            layer,
+            site,
+            kind: ModuleKind::Linear,
+            inp: l.inp,
+            out: l.out,
+        };
+        let mut modules: Vec<Module> = self
+            .embedding
+            .tables()
+            .map(|t| Module {
+                path: t.path.clone(),
+                layer: None,
+                site: Site::Outside,
+                kind: ModuleKind::Embedding,
+                inp: t.rows,
+                out: self.arch.width,
+            })
+            .collect();
+        for layer in &self.layers {
+            let sites = [Site::Query, Site::Key, Site::Value, Site::AttnOut];
+            modules.extend(
+                layer
+                    .attention
+                    .linears()
+                    .into_iter()
+                    .zip(sites)
+                    .map(|(l, s)| linear(l, Some(layer.number), s)),
+            );
+            modules.extend(layer.ffn.gate.iter().map(|l| linear(l, Some(layer.number), Site::FfnGate)));
+            modules.push(linear(&layer.ffn.up, Some(layer.number), Site::FfnUp));
+            modules.push(linear(&layer.ffn.down, Some(layer.number), Site::FfnDown));
+        }
+        match &self.head {
+            Head::None(pooler) => modules.extend(pooler.iter().map(|l| linear(l, None, Site::Outside))),
+            Head::Causal(l) => modules.push(linear(l, None, Site::Outside)),
+            Head::Classes(h) => modules.extend([&h.inner, &h.last].map(|l| linear(l, None, Site::Outside))),
+        }
+        modules
+    }
+
+    /// Present values of a base tensor, by its Hugging Face name.
+    pub fn tensor(&self, name: &str) -> Option<Vec<f32>> {
+        let mut copy = self.clone_for_lookup();
+        copy.slots().into_iter().find(|(n, _)| n == name).map(|(_, slot)| match slot {
+            Slot::Matrix(w) => w.values(&self.params),
+            Slot::Vector(v) => v.values(&self.params).to_vec(),
+        })
+    }
+
+    /// Frozen matrices are shared, so this copies vectors only.
+    fn clone_for_lookup(&self) -> Model {
+        Model { adapter: None, params: Params::default(), ..self.clone() }
+    }
+
+    /// Places a fresh adapter; `seed` draws its initial values.
+    ///
+    /// A pooler that the folder lacked trains and is saved with every adapter: it is nowhere else.
+    pub fn attach(&mut self, config: &AdapterConfig, seed: u64) -> Result<(), Error> {
+        let mut config = config.clone();
+        let new_pooler = self.made_new.iter().any(|path| path.ends_with("pooler.dense"));
+        if new_pooler && !config.modules_to_save.iter().any(|m| m == "pooler") {
+            config.modules_to_save.push("pooler".into());
+        }
+        let adapter = {
+            let this = &*self;
+            Adapter::new(&config, &this.shape(), seed, &|name| this.tensor(name))?
+        };
+        self.place(adapter);
+        Ok(())
+    }
+
+    fn place(&mut self, mut adapter: Adapter) {
+        let full = adapter.config.method == Method::Full;
+        for Placed { at, branch } in std::mem::take(&mut adapter.placed) {
+            match at {
+                At::Beside(path) => self.linear_mut(&path).beside = Some(branch),
+                At::Before(path) => self.linear_mut(&path).before = Some(branch),
+                At::After(path) => self.linear_mut(&path).after = Some(branch),
+                At::AfterAttention(layer) => self.layers[layer].attention.adapter = Some(branch),
+                At::AfterFfn(layer) => self.layers[layer].ffn.adapter = Some(branch),
+                At::BesideFfn(layer) => self.layers[layer].ffn.parallel = Some(branch),
+            }
+        }
+        for (path, lora) in std::mem::take(&mut adapter.embeddings) {
+            let table = self.embedding.tables_mut().find(|t| t.path == path);
+            table.expect("the shape lists only tables that exist").lora = Some(lora);
+        }
+        let trained: Vec<(String, ParamId)> = adapter.trained.clone();
+        let words = format!("{}.weight", self.embedding.words.path);
+        let tied_too = full && self.arch.tied;
+        for (name, slot) in self.slots() {
+            let own = trained.iter().find(|(n, _)| *n == name);
+            let shared = trained.iter().find(|(n, _)| tied_too && name == "lm_head.weight" && *n == words);
+            if let Some((_, id)) = own.or(shared) {
+                match slot {
+                    Slot::Matrix(w) => *w = Weight::Trained(*id),
+                    Slot::Vector(v) => *v = Vector::Trained(*id),
+                }
+            }
+        }
+        self.params = std::mem::take(&mut adapter.params);
+        self.adapter = Some(adapter);
+    }
+
+    fn linear_mut(&mut self, path: &str) -> &mut Linear {
+        self.linears_mut()
+            .into_iter()
+            .find(|l| l.path == path)
+            .expect("the shape lists only linears that exist")
+    }
+
+    fn linears_mut(&mut self) -> Vec<&mut Linear> {
+        let mut all: Vec<&mut Linear> = Vec::new();
+        for layer in &mut self.layers {
+            all.extend(layer.attention.linears_mut());
+            all.extend(layer.ffn.linears_mut());
+        }
+        match &mut self.head {
+            Head::None(pooler) => all.extend(pooler.iter_mut()),
+            Head::Causal(l) => all.push(l),
+            Head::Classes(h) => all.extend([&mut h.inner, &mut h.last]),
+        }
+        all
+    }
+
+    /// Every tensor's place, by its Hugging Face name.
+    fn slots(&mut self) -> Vec<(String, Slot<'_>)> {
+        let mut all: Vec<(String, Slot)> = Vec::new();
+        let mut norms: Vec<&mut Norm> = Vec::new();
+        let crate::embedding::Embedding { words, positions, types, norm } = &mut self.embedding;
+        for table in [Some(words), positions.as_mut(), types.as_mut()].into_iter().flatten() {
+            all.push((format!("{}.weight", table.path), Slot::Matrix(&mut table.weight)));
+        }
+        norms.extend(norm.as_mut());
+        let mut linears: Vec<&mut Linear> = Vec::new();
+        for layer in &mut self.layers {
+            linears.extend(layer.attention.linears_mut());
+            linears.extend(layer.ffn.linears_mut());
+            norms.push(&mut layer.norm1);
+            norms.extend(layer.norm2.as_mut());
+        }
+        norms.extend(self.final_norm.as_mut());
+        match &mut self.head {
+            Head::None(pooler) => linears.extend(pooler.iter_mut()),
+            Head::Causal(l) => linears.push(l),
+            Head::Classes(h) => linears.extend([&mut h.inner, &mut h.last]),
+        }
+        for linear in linears {
+            all.push((format!("{}.weight", linear.path), Slot::Matrix(&mut linear.weight)));
+            if let Some(bias) = &mut linear.bias {
+                all.push((format!("{}.bias", linear.path), Slot::Vector(bias)));
+            }
+        }
+        for norm in norms {
+            all.push((format!("{}.weight", norm.path), Slot::Vector(&mut norm.weight)));
+            if let Some(bias) = &mut norm.bias {
+                all.push((format!("{}.bias", norm.path), Slot::Vector(bias)));
+            }
+        }
+        all
+    }
+
+    /// Loads a model folder with an adapter folder on it.
+    pub fn load_with_adapter(
+        model: &Path,
+        adapter: &Path,
+        mut options: crate::LoadOptions,
+    ) -> Result<Loaded, Error> {
+        let mut folder = Folder::open(adapter)?;
+        if folder.config.task_type == Some(TaskType::SeqCls) {
+            options.classes = folder.classes();
+            if options.classes.is_none() {
+                return Err(Error::Refused(format!(
+                    "{}: task_type is SEQ_CLS, but the adapter holds no classification head; save it with modules_to_save = [\"classifier\"]",
+                    adapter.display()
+                )));
+            }
+        }
+        let mut loaded = Model::load(model, &options)?;
+        loaded.model.check_fingerprint(&folder, adapter)?;
+        loaded.model.attach(&folder.config, options.seed)?;
+        folder.fill(&mut loaded.model.params)?;
+        Ok(loaded)
+    }
+
+    fn check_fingerprint(&self, folder: &Folder, adapter: &Path) -> Result<(), Error> {
+        match &folder.base_fingerprint {
+            Some(theirs) if !fingerprint::same(theirs, &self.fingerprint) => Err(Error::Refused(format!(
+                "{}: this adapter was trained on another base model than the one given (its fingerprint differs); its configuration names {}",
+                adapter.display(),
+                folder.config.base_model.as_deref().unwrap_or("none")
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// The adapter with its present values, for saving.
+    pub fn adapter_with_values(&self) -> Option<Adapter> {
+        self.adapter.clone().map(|adapter| Adapter { params: self.params.clone(), ..adapter })
+    }
+
+    /// Whether the model's positions are learned, for messages.
+    pub fn has_learned_positions(&self) -> bool {
+        matches!(self.arch.positions, Positions::Learned { .. }) && self.arch.head != HeadKind::CausalLm
+    }
+}

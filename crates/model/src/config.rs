@@ -1,0 +1,364 @@
+//! `config.json`, read strictly: every key that changes a number is implemented, or refused by name
+//! unless it has transformers' default.
+
+use crate::arch::{Arch, HeadKind};
+use crate::rope::{RopeScaling, RopeSpec};
+use crate::{Error, backbone};
+use serde_json::{Map, Value};
+use sibo_kernels::activation::Activation;
+use sibo_kernels::rope::RopeStyle;
+use std::path::Path;
+
+/// Keys that describe a file, a task or a default of generation, and change no number of the model.
+const NO_NUMBER: [&str; 34] = [
+    "_name_or_path",
+    "architectures",
+    "attn_implementation",
+    "_attn_implementation",
+    "auto_map",
+    "bos_token_id",
+    "custom_pipelines",
+    "dtype",
+    "eos_token_id",
+    "finetuning_task",
+    "gradient_checkpointing",
+    "id2label",
+    "label2id",
+    "model_type",
+    "num_labels",
+    "output_attentions",
+    "output_hidden_states",
+    "output_past",
+    "return_dict",
+    "sep_token_id",
+    "decoder_start_token_id",
+    "task_specific_params",
+    "tokenizer_class",
+    "torch_dtype",
+    "torchscript",
+    "transformers_version",
+    "use_cache",
+    "use_bfloat16",
+    "is_llama_config",
+    "rope_interleaved",
+    "summary_activation",
+    "summary_first_dropout",
+    "summary_proj_to_labels",
+    "summary_type",
+];
+
+/// Takes keys out of `config.json` one by one.
+pub(crate) struct ConfigReader {
+    place: String,
+    model_type: String,
+    rest: Map<String, Value>,
+    architecture: Option<String>,
+}
+
+/// A model's structure and what was not understood of its configuration.
+pub(crate) struct ReadConfig {
+    /// The structure.
+    pub arch: Arch,
+    /// Keys that nothing here knows; they are listed once.
+    pub unknown: Vec<String>,
+}
+
+/// Reads `folder/config.json`.
+pub(crate) fn read(folder: &Path) -> Result<ReadConfig, Error> {
+    let path = folder.join("config.json");
+    let value = sibo_files::json::read(&path)?;
+    read_value(&path.display().to_string(), value)
+}
+
+/// Reads an object found in `place`.
+pub(crate) fn read_value(place: &str, value: Value) -> Result<ReadConfig, Error> {
+    let Value::Object(rest) = value else { return Err(Error::key(place, "(top)", "must be a JSON object")) };
+    let Some(model_type) = rest.get("model_type").and_then(Value::as_str).map(String::from) else {
+        let known = backbone::model_types().join(", ");
+        return Err(Error::key(place, "model_type", format!("is missing; supported are {known}")));
+    };
+    let Some(backbone) = backbone::of(&model_type) else {
+        let known = backbone::model_types().join(", ");
+        return Err(Error::key(
+            place,
+            "model_type",
+            format!("`{model_type}` is not supported; supported are {known}"),
+        ));
+    };
+    let architecture =
+        rest.get("architectures").and_then(|a| a.get(0)).and_then(Value::as_str).map(String::from);
+    let mut reader = ConfigReader { place: place.into(), model_type, rest, architecture };
+    if reader.rest.get("quantization_config").is_some_and(|q| !q.is_null()) {
+        return Err(reader.error(
+            "quantization_config",
+            "weights quantised by another library are not read; use the original model",
+        ));
+    }
+    let arch = (backbone.read)(&mut reader)?;
+    let unknown = reader.leftovers();
+    Ok(ReadConfig { arch, unknown })
+}
+
+impl ConfigReader {
+    pub(crate) fn model_type(&self) -> &str {
+        &self.model_type
+    }
+
+    pub(crate) fn error(&self, key: &str, reason: impl Into<String>) -> Error {
+        Error::key(&self.place, key, reason)
+    }
+
+    fn take(&mut self, key: &str) -> Option<Value> {
+        self.rest.remove(key).filter(|v| !v.is_null())
+    }
+
+    fn typed<T>(
+        &mut self,
+        key: &str,
+        what: &str,
+        read: impl Fn(&Value) -> Option<T>,
+    ) -> Result<Option<T>, Error> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(v) => read(&v).map(Some).ok_or_else(|| self.error(key, format!("{v} is not {what}"))),
+        }
+    }
+
+    pub(crate) fn ignore(&mut self, key: &str) {
+        self.rest.remove(key);
+    }
+
+    pub(crate) fn optional_size(&mut self, key: &str) -> Result<Option<usize>, Error> {
+        self.typed(key, "a whole number from 1 to 2^31", |v| {
+            v.as_u64().filter(|n| (1..1 << 31).contains(n)).map(|n| n as usize)
+        })
+    }
+
+    pub(crate) fn size(&mut self, key: &str, default: usize) -> Result<usize, Error> {
+        Ok(self.optional_size(key)?.unwrap_or(default))
+    }
+
+    /// A key whose null means something else than its absence.
+    pub(crate) fn nullable_size(&mut self, key: &str, absent: Option<usize>) -> Result<Option<usize>, Error> {
+        if self.rest.contains_key(key) { self.optional_size(key) } else { Ok(absent) }
+    }
+
+    pub(crate) fn number(&mut self, key: &str, default: f64) -> Result<f64, Error> {
+        Ok(self.typed(key, "a number", Value::as_f64)?.unwrap_or(default))
+    }
+
+    pub(crate) fn optional_probability(&mut self, key: &str) -> Result<Option<f32>, Error> {
+        let found = self
+            .typed(key, "a probability with 0 <= p < 1", |v| v.as_f64().filter(|p| (0.0..1.0).contains(p)))?;
+        Ok(found.map(|p| p as f32))
+    }
+
+    pub(crate) fn probability(&mut self, key: &str, default: f32) -> Result<f32, Error> {
+        Ok(self.optional_probability(key)?.unwrap_or(default))
+    }
+
+    pub(crate) fn flag(&mut self, key: &str, default: bool) -> Result<bool, Error> {
+        Ok(self.typed(key, "true or false", Value::as_bool)?.unwrap_or(default))
+    }
+
+    pub(crate) fn token(&mut self, key: &str, default: Option<u32>) -> Result<Option<u32>, Error> {
+        if !self.rest.contains_key(key) {
+            return Ok(default);
+        }
+        // Some published configurations say -1 for "none".
+        Ok(self.typed(key, "a token id", Value::as_i64)?.filter(|id| *id >= 0).map(|id| id as u32))
+    }
+
+    /// Refuses any other word than `only`.
+    pub(crate) fn only(&mut self, key: &str, only: &str) -> Result<(), Error> {
+        match self.take(key) {
+            None => Ok(()),
+            Some(v) if v.as_str() == Some(only) => Ok(()),
+            Some(v) => Err(self.error(key, format!("{v} is not implemented; \"{only}\" is"))),
+        }
+    }
+
+    pub(crate) fn only_false(&mut self, key: &str) -> Result<(), Error> {
+        if self.flag(key, false)? {
+            Err(self.error(key, "true is not implemented; false is"))
+        } else {
+            Ok(())
+        }
+    }
+
+    pub(crate) fn only_default(&mut self, key: &str, default: f64) -> Result<(), Error> {
+        let value = self.number(key, default)?;
+        if value == default {
+            Ok(())
+        } else {
+            Err(self.error(key, format!("{value} is not implemented; {default} is")))
+        }
+    }
+
+    /// Whether the list at `key` holds `word`.
+    pub(crate) fn mentions(&mut self, key: &str, word: &str) -> bool {
+        self.take(key)
+            .and_then(|v| v.as_array().map(|l| l.iter().any(|x| x.as_str() == Some(word))))
+            .unwrap_or(false)
+    }
+
+    pub(crate) fn activation(&mut self, key: &str, default: &str) -> Result<Activation, Error> {
+        let word = self.typed(key, "a word", |v| v.as_str().map(String::from))?.unwrap_or(default.into());
+        Ok(match word.as_str() {
+            "gelu" => Activation::GeluErf,
+            "gelu_new" | "gelu_pytorch_tanh" => Activation::GeluTanh,
+            "silu" | "swish" => Activation::Silu,
+            "relu" => Activation::Relu,
+            "tanh" => Activation::Tanh,
+            other => {
+                return Err(self.error(key, format!("`{other}` is not implemented; gelu, gelu_new, gelu_pytorch_tanh, silu, relu and tanh are")));
+            }
+        })
+    }
+
+    pub(crate) fn encoder_head(&mut self) -> Result<HeadKind, Error> {
+        if self.take("pruned_heads").is_some_and(|v| v.as_object().is_none_or(|o| !o.is_empty())) {
+            return Err(self.error("pruned_heads", "pruned heads are not implemented; an empty map is"));
+        }
+        let labels = self.classes();
+        self.refuse_multi_label()?;
+        match self.architecture.clone().unwrap_or_default().as_str() {
+            "" => Ok(HeadKind::None),
+            a if a.ends_with("ForSequenceClassification") => Ok(HeadKind::Classes(labels)),
+            a if a.ends_with("Model") || a.ends_with("ForMaskedLM") || a.ends_with("ForPreTraining") => Ok(HeadKind::None),
+            other => Err(self.error(
+                "architectures",
+                format!("{other} is not supported; the bare model, ForMaskedLM (read as the bare model) and ForSequenceClassification are"),
+            )),
+        }
+    }
+
+    pub(crate) fn decoder_head(&mut self) -> Result<HeadKind, Error> {
+        match self.architecture.clone().unwrap_or_default().as_str() {
+            "" => Ok(HeadKind::CausalLm),
+            a if a.ends_with("ForCausalLM") => Ok(HeadKind::CausalLm),
+            a if a.ends_with("Model") => Ok(HeadKind::None),
+            other => Err(self.error(
+                "architectures",
+                format!("{other} is not supported; ForCausalLM and the bare model are"),
+            )),
+        }
+    }
+
+    /// transformers keeps the number of classes as the length of `id2label`; two by default.
+    fn classes(&self) -> usize {
+        let listed = self.rest.get("id2label").and_then(Value::as_object).map(Map::len);
+        let counted = self.rest.get("num_labels").and_then(Value::as_u64).map(|n| n as usize);
+        listed.or(counted).unwrap_or(2)
+    }
+
+    fn refuse_multi_label(&mut self) -> Result<(), Error> {
+        match self.take("problem_type") {
+            Some(v) if v == "multi_label_classification" => Err(self.error(
+                "problem_type",
+                "multi_label_classification is not implemented; one label a row or one number is",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// `rope_parameters` (transformers 5) or `rope_theta` with `rope_scaling` (4).
+    pub(crate) fn rope(
+        &mut self,
+        style: RopeStyle,
+        head_dim: usize,
+        max_positions: usize,
+    ) -> Result<RopeSpec, Error> {
+        let theta = self.typed("rope_theta", "a number above zero", |v| v.as_f64().filter(|t| *t > 0.0))?;
+        let newer = self.take("rope_parameters");
+        let older = self.take("rope_scaling");
+        let key = if newer.is_some() { "rope_parameters" } else { "rope_scaling" };
+        let Some(object) = newer.or(older) else {
+            return Ok(RopeSpec {
+                style,
+                rotary_dim: head_dim,
+                theta: theta.unwrap_or(10_000.0),
+                scaling: RopeScaling::None,
+            });
+        };
+        let number = |name: &str| object.get(name).and_then(Value::as_f64);
+        let need = |name: &str| {
+            number(name).ok_or_else(|| self.error(key, format!("`{name}` is missing or not a number")))
+        };
+        let theta = number("rope_theta").or(theta).unwrap_or(10_000.0);
+        if number("partial_rotary_factor").is_some_and(|f| f != 1.0) {
+            return Err(self.error(key, "partial_rotary_factor is not implemented for this family; 1 is"));
+        }
+        let original = number("original_max_position_embeddings").map_or(max_positions, |n| n as usize);
+        let kind =
+            object.get("rope_type").or(object.get("type")).and_then(Value::as_str).unwrap_or("default");
+        let scaling = match kind {
+            "default" => RopeScaling::None,
+            "linear" => RopeScaling::Linear { factor: need("factor")? },
+            "dynamic" => RopeScaling::Dynamic { factor: need("factor")?, original: max_positions },
+            "llama3" => RopeScaling::Llama3 {
+                factor: need("factor")?,
+                low: need("low_freq_factor")?,
+                high: need("high_freq_factor")?,
+                original,
+            },
+            other => {
+                return Err(self.error(
+                    key,
+                    format!("type `{other}` is not implemented; default, linear, dynamic and llama3 are"),
+                ));
+            }
+        };
+        Ok(RopeSpec { style, rotary_dim: head_dim, theta, scaling })
+    }
+
+    /// What remains and might matter: anything that is not null, false, empty or known to change no number.
+    fn leftovers(&self) -> Vec<String> {
+        let empty = |v: &Value| match v {
+            Value::Null | Value::Bool(false) => true,
+            Value::Array(a) => a.is_empty(),
+            Value::Object(o) => o.is_empty(),
+            Value::String(s) => s.is_empty(),
+            _ => false,
+        };
+        self.rest
+            .iter()
+            .filter(|(key, value)| !NO_NUMBER.contains(&key.as_str()) && !empty(value))
+            .map(|(key, _)| key.clone())
+            .collect()
+    }
+}
+
+/// Token ids that end a row.
+pub type EosIds = Vec<u32>;
+
+/// `eos_token_id` of `generation_config.json`, else of `config.json`: one id, a list, or none.
+pub fn read_eos(folder: &Path) -> Result<EosIds, Error> {
+    for file in ["generation_config.json", "config.json"] {
+        let path = folder.join(file);
+        if !path.exists() {
+            continue;
+        }
+        let value = sibo_files::json::read(&path)?;
+        let ids = |v: &Value| -> Option<Vec<u32>> {
+            match v {
+                Value::Array(list) => list.iter().map(|x| x.as_u64().map(|n| n as u32)).collect(),
+                single => single.as_u64().map(|n| vec![n as u32]),
+            }
+        };
+        match value.get("eos_token_id") {
+            None | Some(Value::Null) => {}
+            Some(v) => {
+                let place = path.display().to_string();
+                return ids(v).ok_or_else(|| {
+                    Error::key(
+                        &place,
+                        "eos_token_id",
+                        format!("{v} is neither a token id nor a list of them"),
+                    )
+                });
+            }
+        }
+    }
+    Ok(vec![])
+}

@@ -1,0 +1,314 @@
+//! One transformer layer for all backbones: the wiring is a value of [`Block`].
+
+use crate::arch::{Arch, BaseDropout, Block};
+use crate::attention::{Attention, AttentionSaved, KvLayer, residual};
+use crate::batch::Batch;
+use crate::ffn::{Ffn, FfnSaved};
+use crate::linear::Grads;
+use crate::norm::Norm;
+use crate::rope::RopeSpec;
+use sibo_kernels::rope::RopeTable;
+use sibo_kernels::{Rows, drop, elementwise};
+use sibo_peft::{Call, Params};
+use std::collections::HashMap;
+
+/// Rotations of a batch: one table, and those of rows that `dynamic` scaling gives their own.
+pub(crate) struct RopeTables {
+    pub(crate) spec: RopeSpec,
+    pub(crate) shared: RopeTable,
+    pub(crate) own: HashMap<usize, RopeTable>,
+}
+
+/// What every layer sees of a call.
+pub(crate) struct Context<'a> {
+    pub(crate) arch: &'a Arch,
+    pub(crate) batch: &'a Batch,
+    pub(crate) rope: Option<&'a RopeTables>,
+    pub(crate) call: Call<'a>,
+    /// The base model's own dropout, zero unless it is on.
+    pub(crate) dropout: BaseDropout,
+}
+
+/// Addresses of the base model's own masks; part of the meaning of a seed, so never renumbered.
+#[derive(Clone, Copy)]
+pub(crate) enum DropSite {
+    Embedding = 101,
+    Attention = 102,
+    Ffn = 103,
+    Probabilities = 104,
+    HeadInput = 105,
+    HeadInner = 106,
+}
+
+impl Context<'_> {
+    pub(crate) fn rotate(&self, x: &mut Rows, heads: usize, back: bool) {
+        crate::attention::rotate(self, x, heads, back);
+    }
+
+    /// Keys of the masks of `site`, where dropout is on.
+    pub(crate) fn drop_keys(&self, p: f32, layer: usize, site: DropSite) -> Option<Vec<u64>> {
+        let source = self.call.drop.filter(|_| p > 0.0)?;
+        Some(drop::row_keys(source.key, source.samples, source.positions, layer as u64, site as u64))
+    }
+
+    /// The base model's dropout on `x`; forward and backward are the same call.
+    pub(crate) fn drop_rows(&self, p: f32, layer: usize, site: DropSite, x: &mut Rows) {
+        if let Some(keys) = self.drop_keys(p, layer, site) {
+            drop::apply(p, &keys, x);
+        }
+    }
+}
+
+/// Norms, attention and FFN.
+#[derive(Clone)]
+pub(crate) struct Layer {
+    pub(crate) number: usize,
+    pub(crate) block: Block,
+    pub(crate) attention: Attention,
+    pub(crate) ffn: Ffn,
+    pub(crate) norm1: Norm,
+    /// Absent in parallel blocks.
+    pub(crate) norm2: Option<Norm>,
+}
+
+/// What one layer keeps for the backward pass; what is cheap (norms, activations) is computed again.
+pub(crate) struct LayerSaved {
+    attention: AttentionSaved,
+    ffn: FfnSaved,
+    /// Input of the first norm where it is not the layer's input: x + attention (post-norm).
+    sum1: Option<Rows>,
+    stats1: Vec<f32>,
+    /// Input of the second norm.
+    sum2: Option<Rows>,
+    stats2: Vec<f32>,
+}
+
+impl Layer {
+    /// The layer's output (T, D) and what its backward pass needs.
+    pub(crate) fn forward(
+        &self,
+        cx: &Context,
+        params: &Params,
+        x: &Rows,
+        cache: Option<&mut KvLayer>,
+    ) -> (Rows, Option<LayerSaved>) {
+        match self.block {
+            Block::PostNorm => self.post_norm(cx, params, x, cache),
+            Block::PreNorm => self.pre_norm(cx, params, x, cache),
+            Block::Parallel => self.parallel(cx, params, x, cache),
+        }
+    }
+
+    fn post_norm(
+        &self,
+        cx: &Context,
+        params: &Params,
+        x: &Rows,
+        cache: Option<&mut KvLayer>,
+    ) -> (Rows, Option<LayerSaved>) {
+        let (mut sum1, attention) = self.attention.forward(cx, params, x, cache);
+        cx.drop_rows(cx.dropout.hidden, self.number, DropSite::Attention, &mut sum1);
+        residual(x, &mut sum1);
+        let (x1, stats1) = self.norm1.forward(params, &sum1);
+        let (mut sum2, ffn) = self.ffn.forward(cx, params, &x1);
+        cx.drop_rows(cx.dropout.hidden, self.number, DropSite::Ffn, &mut sum2);
+        residual(&x1, &mut sum2);
+        let (out, stats2) = self.second_norm().forward(params, &sum2);
+        let saved = attention.map(|attention| LayerSaved {
+            attention,
+            ffn,
+            sum1: Some(sum1),
+            stats1,
+            sum2: Some(sum2),
+            stats2,
+        });
+        (out, saved)
+    }
+
+    fn pre_norm(
+        &self,
+        cx: &Context,
+        params: &Params,
+        x: &Rows,
+        cache: Option<&mut KvLayer>,
+    ) -> (Rows, Option<LayerSaved>) {
+        let (n1, stats1) = self.norm1.forward(params, x);
+        let (mut x1, attention) = self.attention.forward(cx, params, &n1, cache);
+        drop(n1);
+        cx.drop_rows(cx.dropout.hidden, self.number, DropSite::Attention, &mut x1);
+        residual(x, &mut x1);
+        let (n2, stats2) = self.second_norm().forward(params, &x1);
+        let (mut out, ffn) = self.ffn.forward(cx, params, &n2);
+        drop(n2);
+        cx.drop_rows(cx.dropout.hidden, self.number, DropSite::Ffn, &mut out);
+        residual(&x1, &mut out);
+        let saved = attention.map(|attention| LayerSaved {
+            attention,
+            ffn,
+            sum1: None,
+            stats1,
+            sum2: Some(x1),
+            stats2,
+        });
+        (out, saved)
+    }
+
+    fn parallel(
+        &self,
+        cx: &Context,
+        params: &Params,
+        x: &Rows,
+        cache: Option<&mut KvLayer>,
+    ) -> (Rows, Option<LayerSaved>) {
+        let (n1, stats1) = self.norm1.forward(params, x);
+        let (mut out, attention) = self.attention.forward(cx, params, &n1, cache);
+        cx.drop_rows(cx.dropout.hidden, self.number, DropSite::Attention, &mut out);
+        let (mut f, ffn) = self.ffn.forward(cx, params, &n1);
+        cx.drop_rows(cx.dropout.hidden, self.number, DropSite::Ffn, &mut f);
+        residual(&f, &mut out);
+        residual(x, &mut out);
+        let saved = attention.map(|attention| LayerSaved {
+            attention,
+            ffn,
+            sum1: None,
+            stats1,
+            sum2: None,
+            stats2: vec![],
+        });
+        (out, saved)
+    }
+
+    /// dx (T, D) from dout, where it is wanted. `x` is the layer's input.
+    pub(crate) fn backward(
+        &self,
+        cx: &Context,
+        grads: &mut Grads,
+        x: &Rows,
+        saved: &LayerSaved,
+        dout: Rows,
+        wanted: bool,
+    ) -> Option<Rows> {
+        match self.block {
+            Block::PostNorm => self.post_norm_backward(cx, grads, x, saved, dout, wanted),
+            Block::PreNorm => self.pre_norm_backward(cx, grads, x, saved, dout, wanted),
+            Block::Parallel => self.parallel_backward(cx, grads, x, saved, dout, wanted),
+        }
+    }
+
+    fn post_norm_backward(
+        &self,
+        cx: &Context,
+        grads: &mut Grads,
+        x: &Rows,
+        saved: &LayerSaved,
+        dout: Rows,
+        wanted: bool,
+    ) -> Option<Rows> {
+        let (sum1, sum2) = (saved.sum1.as_ref().expect("post-norm"), saved.sum2.as_ref().expect("post-norm"));
+        let dsum2 = self.second_norm().backward(grads.params, sum2, &saved.stats2, &dout);
+        let below = wanted || self.attention.trains() || self.norm1.trains();
+        let (x1, _) = self.norm1.forward(grads.params, sum1);
+        let df = self.dropped(cx, &dsum2, DropSite::Ffn);
+        let dx1 = self.ffn.backward(cx, grads, &x1, &saved.ffn, df.as_ref().unwrap_or(&dsum2), below);
+        let mut dx1 = dx1?;
+        elementwise::add(&dsum2, &mut dx1);
+        let dsum1 = self.norm1.backward(grads.params, sum1, &saved.stats1, &dx1);
+        if !(wanted || self.attention.trains()) {
+            return None;
+        }
+        let da = self.dropped(cx, &dsum1, DropSite::Attention);
+        let dn =
+            self.attention.backward(cx, grads, x, &saved.attention, da.as_ref().unwrap_or(&dsum1), wanted);
+        dn.map(|mut dx| {
+            elementwise::add(&dsum1, &mut dx);
+            dx
+        })
+    }
+
+    fn pre_norm_backward(
+        &self,
+        cx: &Context,
+        grads: &mut Grads,
+        x: &Rows,
+        saved: &LayerSaved,
+        dout: Rows,
+        wanted: bool,
+    ) -> Option<Rows> {
+        let x1 = saved.sum2.as_ref().expect("pre-norm");
+        let norm2 = self.second_norm();
+        let below = wanted || self.attention.trains() || self.norm1.trains();
+        let (n2, _) = norm2.forward(grads.params, x1);
+        let df = self.dropped(cx, &dout, DropSite::Ffn);
+        let into_norm2 = below || norm2.trains();
+        let dn2 = self.ffn.backward(cx, grads, &n2, &saved.ffn, df.as_ref().unwrap_or(&dout), into_norm2);
+        drop(n2);
+        let mut dx1 = norm2.backward(grads.params, x1, &saved.stats2, &dn2?);
+        if !below {
+            return None;
+        }
+        elementwise::add(&dout, &mut dx1);
+        let (n1, _) = self.norm1.forward(grads.params, x);
+        let da = self.dropped(cx, &dx1, DropSite::Attention);
+        let into_norm1 = wanted || self.norm1.trains();
+        let dn1 = self.attention.backward(
+            cx,
+            grads,
+            &n1,
+            &saved.attention,
+            da.as_ref().unwrap_or(&dx1),
+            into_norm1,
+        );
+        let mut dx = self.norm1.backward(grads.params, x, &saved.stats1, &dn1?);
+        elementwise::add(&dx1, &mut dx);
+        wanted.then_some(dx)
+    }
+
+    fn parallel_backward(
+        &self,
+        cx: &Context,
+        grads: &mut Grads,
+        x: &Rows,
+        saved: &LayerSaved,
+        dout: Rows,
+        wanted: bool,
+    ) -> Option<Rows> {
+        let into_norm = wanted || self.norm1.trains();
+        let (n1, _) = self.norm1.forward(grads.params, x);
+        let df = self.dropped(cx, &dout, DropSite::Ffn);
+        let dn_ffn = self.ffn.backward(cx, grads, &n1, &saved.ffn, df.as_ref().unwrap_or(&dout), into_norm);
+        let da = self.dropped(cx, &dout, DropSite::Attention);
+        let dn = self.attention.backward(
+            cx,
+            grads,
+            &n1,
+            &saved.attention,
+            da.as_ref().unwrap_or(&dout),
+            into_norm,
+        );
+        let mut dn = dn?;
+        elementwise::add(&dn_ffn?, &mut dn);
+        let mut dx = self.norm1.backward(grads.params, x, &saved.stats1, &dn);
+        elementwise::add(&dout, &mut dx);
+        wanted.then_some(dx)
+    }
+
+    /// The gradient behind the base model's dropout, where it is on.
+    fn dropped(&self, cx: &Context, d: &Rows, site: DropSite) -> Option<Rows> {
+        cx.drop_keys(cx.dropout.hidden, self.number, site).map(|keys| {
+            let mut masked = d.copy();
+            drop::apply(cx.dropout.hidden, &keys, &mut masked);
+            masked
+        })
+    }
+
+    fn second_norm(&self) -> &Norm {
+        self.norm2.as_ref().expect("only parallel blocks have one norm")
+    }
+
+    pub(crate) fn trains(&self) -> bool {
+        self.attention.trains()
+            || self.ffn.trains()
+            || self.norm1.trains()
+            || self.norm2.as_ref().is_some_and(Norm::trains)
+    }
+}
