@@ -40,12 +40,12 @@ pub fn render(document: &Document) -> String {
 /// All style rules: both colour schemes, plots, page.
 fn styles() -> String {
     let (light, dark) = (palette::declarations(Scheme::Light), palette::declarations(Scheme::Dark));
-    let rules = palette::plot_rules();
+    let (rules, names) = (palette::plot_rules(), palette::name_rules());
     format!(
         ":root{{color-scheme:light dark;{light}}}\n\
          @media screen and (prefers-color-scheme:dark){{:root:not([data-theme=light]){{{dark}}}}}\n\
          @media screen{{:root[data-theme=light]{{color-scheme:light}}\
-         :root[data-theme=dark]{{color-scheme:dark;{dark}}}}}\n{rules}{PAGE_CSS}"
+         :root[data-theme=dark]{{color-scheme:dark;{dark}}}}}\n{rules}{PAGE_CSS}{names}"
     )
 }
 

@@ -32,6 +32,12 @@ pub(crate) enum Marker {
 }
 
 impl Tone {
+    /// Every look there is.
+    fn all() -> impl Iterator<Item = Self> {
+        let named = [Self::Base, Self::Plain, Self::Sibo];
+        named.into_iter().chain((0..4).map(Self::Other))
+    }
+
     /// Name of the tone in class names and style variables.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -143,8 +149,7 @@ pub(crate) fn declarations(scheme: Scheme) -> String {
 /// Style rules of all plots; colours by variable.
 pub(crate) fn plot_rules() -> String {
     let mut css = include_str!("plot/plot.css").to_owned();
-    let tones = [Tone::Base, Tone::Plain, Tone::Sibo];
-    for tone in tones.into_iter().chain((0..4).map(Tone::Other)) {
+    for tone in Tone::all() {
         let name = tone.name();
         // Two classes outrank the rule for the plots' own text colour.
         css += &format!(".plot .s-{name}{{stroke:var(--{name})}}.plot .f-{name}{{fill:var(--{name})}}\n");
@@ -158,6 +163,12 @@ pub(crate) fn plot_rules() -> String {
         }
     }
     css
+}
+
+/// Style rules that write names in the colour of their tone.
+pub(crate) fn name_rules() -> String {
+    let one = |tone: Tone| format!(".tone-{0}{{color:var(--{0})}}\n", tone.name());
+    Tone::all().map(one).collect()
 }
 
 /// [`plot_rules`] that `body` needs, with the variables replaced by the scheme's colours: viewers of single SVG
@@ -245,8 +256,7 @@ mod tests {
 
     #[test]
     fn tones_differ_in_more_than_colour() {
-        let tones: Vec<Tone> =
-            [Tone::Base, Tone::Plain, Tone::Sibo].into_iter().chain((0..4).map(Tone::Other)).collect();
+        let tones: Vec<Tone> = Tone::all().collect();
         for (i, a) in tones.iter().enumerate() {
             for b in &tones[..i] {
                 assert_ne!(a.dash(), b.dash(), "{a:?} {b:?}");
