@@ -11,7 +11,7 @@ use sibo_peft::shape::Reference;
 
 /// Hugging Face's names for the parts of a family, below the prefix and the layer's path.
 #[derive(Debug)]
-pub(crate) struct Names {
+pub struct Names {
     /// The family in words.
     pub family: &'static str,
     /// `bert.`, `roberta.`, `model.` or `transformer.`; absent in headless folders.

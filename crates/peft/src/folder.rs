@@ -111,7 +111,11 @@ pub fn save_into(adapter: &Adapter, folder: &Path, fingerprint: &[f32], card: &s
         strings.insert("sibo".into(), adapter.config.sibo.to_json().to_string());
     }
     sibo_files::write(&folder.join(TENSORS_FILE), &sibo_files::serialize(tensors, strings))?;
-    let config = serde_json::to_string_pretty(&adapter.config.to_json()).expect("a JSON value has a text");
+    let mut config = adapter.config.to_json();
+    if let Value::Object(map) = &mut config {
+        map.sort_keys();
+    }
+    let config = serde_json::to_string_pretty(&config).expect("a JSON value has a text");
     sibo_files::write(&folder.join(CONFIG_FILE), format!("{config}\n").as_bytes())?;
     sibo_files::write(&folder.join("README.md"), card.as_bytes())?;
     Ok(())

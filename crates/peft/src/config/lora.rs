@@ -34,7 +34,7 @@ pub struct LoraConfig {
     pub exclude: Option<Targets>,
     /// In which layers.
     pub layers: LayerChoice,
-    /// Ranks by module pattern, in PEFT's (alphabetical) order of saving.
+    /// Ranks by module pattern; the first that matches counts, in the file's order.
     pub rank_pattern: Vec<(String, f64)>,
     /// Alphas by module pattern.
     pub alpha_pattern: Vec<(String, f64)>,
