@@ -39,11 +39,11 @@ pub struct EncodeOptions {
 /// A row to train on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenExample {
-    /// Token ids. [tokens]
+    /// Token ids; one per token.
     pub input_ids: Vec<u32>,
-    /// The same ids where a token is learned, [`IGNORE`] elsewhere; not shifted. [tokens]
+    /// The same ids where a token is learned, [`IGNORE`] elsewhere; not shifted; one per token.
     pub labels: Vec<i32>,
-    /// All zero for causal models. [tokens]
+    /// All zero for causal models; one per token.
     pub type_ids: Vec<u32>,
     /// Tokens of the prompt among `input_ids`.
     pub prompt_len: usize,

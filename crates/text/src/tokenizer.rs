@@ -16,9 +16,9 @@ use crate::{TextError, vocab_txt};
 /// A text or a pair of texts as the model's input.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Encoded {
-    /// Token ids, special tokens included. [tokens]
+    /// Token ids, special tokens included; one per token.
     pub ids: Vec<u32>,
-    /// Which sentence a token belongs to, as the post-processor says. [tokens]
+    /// Which sentence a token belongs to, as the post-processor says; one per token.
     pub type_ids: Vec<u32>,
     /// Tokens that the length limit cut away.
     pub dropped: usize,

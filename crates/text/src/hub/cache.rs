@@ -38,8 +38,8 @@ impl RepoCache {
     }
 
     /// The copy of the wanted revision, if all of it is here. A model is complete when its configuration
-    /// and all its weights are; of a data set nobody knows what is complete without asking, so a
-    /// finished download is taken as such (its ref is written last).
+    /// and all its weights are; a data set when its folder is there and no download of it is marked
+    /// as unfinished.
     pub(super) fn complete(&self, repo: &RepoId, below: Option<&str>) -> Option<Snapshot> {
         let revision = repo.revision();
         let named = fs::read_to_string(self.root.join("refs").join(revision)).ok();
@@ -47,9 +47,31 @@ impl RepoCache {
         let folder = self.snapshot(&commit);
         let whole = match repo.kind() {
             Kind::Model => whole_model(&folder),
-            Kind::Dataset => below.map_or(folder.clone(), |b| folder.join(b)).is_dir(),
+            Kind::Dataset => {
+                let there = below.map_or(folder.clone(), |b| folder.join(b)).is_dir();
+                there && !self.unfinished(&commit, below).exists()
+            }
         };
         whole.then_some(Snapshot { folder, commit, from_cache: true })
+    }
+
+    /// The mark of a download that has begun and not ended.
+    fn unfinished(&self, commit: &str, below: Option<&str>) -> PathBuf {
+        let part = below.unwrap_or_default().replace('/', "--");
+        self.locks.join(format!("{commit}.{part}.unfinished"))
+    }
+
+    /// Mark a download as begun, so that half of a data set is never taken for the whole.
+    pub(super) fn begin(&self, commit: &str, below: Option<&str>) -> Result<(), HubError> {
+        write_whole(&self.unfinished(commit, below), b"")
+    }
+
+    /// The download has ended well.
+    pub(super) fn end(&self, revision: &str, commit: &str, below: Option<&str>) -> Result<(), HubError> {
+        self.write_ref(revision, commit)?;
+        // Another process may have ended the same download and taken the mark away.
+        let _ = fs::remove_file(self.unfinished(commit, below));
+        Ok(())
     }
 
     /// Have a file of a commit here: its blob fetched if need be, and the link to it.
@@ -103,7 +125,7 @@ impl RepoCache {
     }
 
     /// Note which commit a revision is.
-    pub(super) fn write_ref(&self, revision: &str, commit: &str) -> Result<(), HubError> {
+    fn write_ref(&self, revision: &str, commit: &str) -> Result<(), HubError> {
         if revision == commit {
             return Ok(());
         }

@@ -113,6 +113,7 @@ impl Hub {
         progress: &mut dyn FnMut(Progress<'_>),
     ) -> Result<Snapshot, HubError> {
         let mut wanted = pick::files(repo, &listing.files, below)?;
+        cache.begin(&listing.commit, below)?;
         let mut number = 0;
         while number < wanted.len() {
             let name = wanted[number].clone();
@@ -129,7 +130,7 @@ impl Hub {
                 wanted.extend(pick::shards(repo, &index, &listing.files)?);
             }
         }
-        cache.write_ref(repo.revision(), &listing.commit)?;
+        cache.end(repo.revision(), &listing.commit, below)?;
         Ok(Snapshot { folder: cache.snapshot(&listing.commit), commit: listing.commit, from_cache: false })
     }
 }

@@ -410,3 +410,22 @@ fn only_names_of_repositories_parse() {
         assert_eq!(parse(bad), None, "{bad}");
     }
 }
+
+#[test]
+fn half_a_data_set_is_not_taken_for_the_whole() {
+    let part = vec![("qnli/a.parquet", vec![1; 11])];
+    let cache = tempfile::tempdir().expect("a temporary folder");
+    let data = RepoId::parse(Kind::Dataset, "org/tiny").expect("a name");
+    let settings = Server::open(Shop { files: part, ..Shop::default() }).hub(cache.path());
+    let get = |offline: bool| {
+        let hub = Hub::new(Settings { offline, ..settings.clone() });
+        hub.snapshot(&data, Some("qnli"), &mut |_| {})
+    };
+    get(false).expect("fetched");
+    assert!(get(true).expect("whole").from_cache);
+    let mark = cache.path().join(format!(".locks/datasets--org--tiny/{COMMIT}.qnli.unfinished"));
+    std::fs::write(&mark, "").expect("as a killed download leaves it");
+    get(true).expect_err("perhaps half");
+    get(false).expect("taken up");
+    assert!(!mark.exists() && get(true).is_ok());
+}
