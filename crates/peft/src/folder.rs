@@ -76,7 +76,9 @@ impl Folder {
             }
         }
         let known: BTreeSet<&str> = params.iter().map(|p| p.name.as_str()).collect();
-        for key in self.shapes.keys().filter(|k| !known.contains(k.as_str())) {
+        // Beside LoRA on an embedding or an output head, PEFT also writes the frozen layer itself.
+        let frozen_copy = |key: &str| key.contains(".base_layer.");
+        for key in self.shapes.keys().filter(|k| !known.contains(k.as_str()) && !frozen_copy(k)) {
             report.push(format!("  not a parameter here: {key} {:?}", self.shapes[key]));
         }
         if !report.is_empty() {
@@ -149,11 +151,11 @@ fn check_sibo_metadata(
 }
 
 /// PEFT's own spelling of some keys carries the adapter's name; with `bias = "all"` it also writes the untrained
-/// original of a module that was saved whole, and with LoRA on an embedding the frozen table.
+/// original of a module that was saved whole.
 fn readable_keys<'a>(theirs: impl Iterator<Item = &'a String>) -> BTreeMap<String, String> {
     let mut keys = BTreeMap::new();
-    for key in theirs.filter(|k| !k.contains(".original_module.") && !k.ends_with(".base_layer.weight")) {
-        let plain = key.replace(".modules_to_save.default.", ".").replace(".default.", ".");
+    for key in theirs.filter(|k| !k.contains(".original_module.")) {
+        let plain = key.replace(".default.", ".").replace(".modules_to_save.", ".");
         // A key that is already in plain spelling wins over its alias.
         if plain == *key || !keys.contains_key(&plain) {
             keys.insert(plain, key.clone());
