@@ -1,0 +1,50 @@
+//! From the process's start to a command's call, and from its result to an exit code.
+
+use crate::args::Cli;
+use crate::output::Output;
+use crate::places::Places;
+use crate::{command, exit};
+use std::process::ExitCode;
+
+/// What every command gets.
+pub(crate) struct App {
+    /// Where names of models and data lead.
+    pub(crate) places: Places,
+    /// Where words go.
+    pub(crate) out: Output,
+}
+
+/// The program.
+pub(crate) fn main() -> ExitCode {
+    // First of all: a wrong request in SIBO_ISA is a sentence, not a silent default.
+    if let Err(reason) = sibo_kernels::isa::check() {
+        return exit::report(&exit::usage(reason));
+    }
+    let cli = Cli::read(version());
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => exit::report(&error),
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    let threads = cli.global.threads.map_or(0, usize::from);
+    // Zero means one thread for each core. The pool is set up once, before anything computes.
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global()
+        .map_err(|e| anyhow::anyhow!("cannot start {threads} threads: {e}"))?;
+    let out = Output::new(cli.global.quiet, cli.global.json);
+    let app = App { places: Places::new(&cli.global, out), out };
+    command::run(cli.command, &app)
+}
+
+/// `0.1.0 (3f2a81c, release, x86_64-unknown-linux-gnu, avx512)`
+pub(crate) fn version() -> String {
+    let commit = env!("SIBO_COMMIT");
+    let build = if cfg!(debug_assertions) { "debug" } else { "release" };
+    let isa = sibo_kernels::isa::isa();
+    let parts = [commit, build, env!("SIBO_TARGET"), isa.name()];
+    let parts: Vec<&str> = parts.into_iter().filter(|p| !p.is_empty()).collect();
+    format!("{} ({})", env!("CARGO_PKG_VERSION"), parts.join(", "))
+}

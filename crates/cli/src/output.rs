@@ -1,0 +1,66 @@
+//! Where words go: results to stdout, everything about the way there to stderr.
+
+use sibo_report::terminal::Style;
+use std::io::{IsTerminal, Write};
+
+/// How the person wants to be spoken to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Output {
+    quiet: bool,
+    json: bool,
+    style: Style,
+}
+
+impl Output {
+    pub(crate) fn new(quiet: bool, json: bool) -> Self {
+        let terminal = std::io::stdout().is_terminal();
+        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
+        let width = terminal.then(terminal_width).flatten().unwrap_or(Style::default().width);
+        Output { quiet, json, style: Style { width, colour: terminal && !no_colour } }
+    }
+
+    /// Whether the result is asked for as JSON.
+    pub(crate) fn json(self) -> bool {
+        self.json
+    }
+
+    /// Whether nothing but the result is wanted.
+    pub(crate) fn quiet(self) -> bool {
+        self.quiet
+    }
+
+    /// What the terminal can show.
+    pub(crate) fn style(self) -> Style {
+        self.style
+    }
+
+    /// A line of the result.
+    pub(crate) fn result(self, text: impl AsRef<str>) {
+        // A reader that has gone away (`sibo tasks | head`) is no failure.
+        let _ = writeln!(std::io::stdout(), "{}", text.as_ref().trim_end_matches('\n'));
+    }
+
+    /// A piece of the result that is still growing, shown at once.
+    pub(crate) fn piece(self, text: &str) {
+        let mut stdout = std::io::stdout();
+        let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    }
+
+    /// A remark on the way.
+    pub(crate) fn note(self, text: impl AsRef<str>) {
+        if !self.quiet {
+            let _ = writeln!(std::io::stderr(), "{}", text.as_ref());
+        }
+    }
+
+    /// Something that the person should know before they trust the result; said even when quiet.
+    pub(crate) fn warn(self, text: impl AsRef<str>) {
+        let _ = writeln!(std::io::stderr(), "warning: {}", text.as_ref());
+    }
+}
+
+/// Columns of the terminal, where it tells; less than 40 is taken for a mistake.
+fn terminal_width() -> Option<usize> {
+    let (width, _) = terminal_size::terminal_size()?;
+    (width.0 >= 40).then_some(usize::from(width.0))
+}

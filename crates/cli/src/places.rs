@@ -1,0 +1,107 @@
+//! Names of models, adapters and data to folders, with the downloads told on the way.
+
+use crate::args::Global;
+use crate::output::Output;
+use sibo_model::{Compute, LoadOptions, Model};
+use sibo_text::hub::{Hub, Progress, Settings};
+use sibo_text::resolve::{self, Found, Origin, Roots};
+use std::path::PathBuf;
+
+/// Where names lead.
+pub(crate) struct Places {
+    roots: Roots,
+    hub: Hub,
+    out: Output,
+}
+
+impl Places {
+    pub(crate) fn new(global: &Global, out: Output) -> Self {
+        let roots = Roots::new(global.models.as_deref(), global.data.as_deref());
+        Places { roots, hub: Hub::new(Settings::from_env()), out }
+    }
+
+    /// The folders below which names are looked up.
+    pub(crate) fn roots(&self) -> &Roots {
+        &self.roots
+    }
+
+    /// The folder of a model or adapter.
+    pub(crate) fn model(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let found = resolve::model(name, &self.roots, &self.hub, &mut |p| self.tell(p))?;
+        Ok(self.told(name, found))
+    }
+
+    /// The folder or file of a data set.
+    pub(crate) fn data(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let found = resolve::data(name, &self.roots, &self.hub, &mut |p| self.tell(p))?;
+        Ok(self.told(name, found))
+    }
+
+    /// A model with an adapter on it, where one is named; what `config.json` left to say is told once.
+    pub(crate) fn load(&self, what: &ModelArgs) -> anyhow::Result<Model> {
+        let folder = self.model(&what.model)?;
+        let options = LoadOptions { compute: what.compute.into(), ..LoadOptions::default() };
+        let loaded = match &what.adapter {
+            None => Model::load(&folder, &options)?,
+            Some(name) => Model::load_with_adapter(&folder, &self.model(name)?, options)?,
+        };
+        self.tell_unknown(&loaded.unknown_keys);
+        Ok(loaded.model)
+    }
+
+    /// Keys of a model's `config.json` that nothing here knows.
+    pub(crate) fn tell_unknown(&self, keys: &[String]) {
+        if !keys.is_empty() {
+            self.out.note(format!(
+                "config.json has keys that sibo does not know and passes over: {}",
+                keys.join(", ")
+            ));
+        }
+    }
+
+    fn told(&self, name: &str, found: Found) -> PathBuf {
+        if let Origin::Hub { repo, commit } = &found.origin {
+            self.out.note(format!("{name}: {repo} at commit {commit}"));
+        }
+        found.path
+    }
+
+    fn tell(&self, progress: Progress<'_>) {
+        if let Progress::File { name, number, of, bytes } = progress {
+            let size = sibo_report::number::bytes(bytes);
+            self.out.note(format!("fetching {name} ({size}), file {number} of {of}"));
+        }
+    }
+}
+
+/// Which model, and what stands on it.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct ModelArgs {
+    /// The base model: a name below --models, a folder in Hugging Face's form, or a hub id (org/name[@revision])
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) model: String,
+    /// The adapter: a folder that PEFT or `sibo train` wrote, or a hub id; without it, the base model
+    #[arg(long, value_name = "ADAPTER")]
+    pub(crate) adapter: Option<String>,
+    /// Numbers in which the frozen products are computed
+    #[arg(long, value_enum, default_value = "f32")]
+    pub(crate) compute: ComputeArg,
+}
+
+/// `--compute`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ComputeArg {
+    /// 32-bit floats throughout: exact, and the same bits on every run
+    F32,
+    /// 16-bit operands, summed in 32 bits
+    Bf16,
+}
+
+impl From<ComputeArg> for Compute {
+    fn from(arg: ComputeArg) -> Self {
+        match arg {
+            ComputeArg::F32 => Compute::F32,
+            ComputeArg::Bf16 => Compute::Bf16,
+        }
+    }
+}
