@@ -2,18 +2,18 @@
 //! layer whose weight w is stored (out, in).
 
 mod engine;
+mod few;
 mod micro;
 mod pack;
 
 use crate::Rows;
-use crate::isa::{isa, kernel};
-use crate::math::{dot, madd};
-use crate::split::{GRAIN, length};
+use crate::isa::isa;
+use crate::split::length;
 pub(crate) use engine::{Strided, product};
-use rayon::prelude::*;
+use few::FewRows;
 
-/// Up to this many rows the product is bound by reading w, and one pass over w is the best there is.
-const FEW_ROWS: usize = 4;
+/// Up to this many rows packing w costs more than it gains.
+const FEW_ROWS: usize = 32;
 
 fn matrix(x: &[f32], width: usize) -> Strided<*const f32> {
     Strided { pointer: x.as_ptr(), row: width, column: 1 }
@@ -28,12 +28,14 @@ pub fn nt(alpha: f32, x: &Rows, w: &[f32], beta: f32, y: &mut Rows) {
     assert_eq!(x.rows(), y.rows(), "x and y differ in rows");
     length("w", w.len(), y.width() * x.width());
     let shape = (x.rows(), y.width(), x.width());
-    if x.rows() <= FEW_ROWS {
-        few_rows(alpha, x, w, beta, y);
-        return;
-    }
     // SAFETY: the lengths were checked above, and `y` is borrowed exclusively.
     unsafe {
+        if x.rows() <= FEW_ROWS && x.rows() > 0 && y.width() > 0 {
+            let (x, w, y) = (matrix(x.data(), shape.2), matrix(w, shape.2), y.data_mut().as_mut_ptr());
+            let (rows, columns, depth) = shape;
+            FewRows { rows, columns, depth, alpha, x, w, beta, y }.run(isa());
+            return;
+        }
         let out = (y.data_mut().as_mut_ptr(), shape.1);
         let (a, b) = (matrix(x.data(), shape.2), transposed(w, shape.2));
         product(isa(), shape, alpha, a, b, beta, out, true);
@@ -63,36 +65,6 @@ pub fn tn(alpha: f32, dy: &Rows, x: &Rows, beta: f32, dw: &mut [f32]) {
         let out = (dw.as_mut_ptr(), shape.1);
         let (a, b) = (transposed(dy.data(), shape.0), matrix(x.data(), shape.1));
         product(isa(), shape, alpha, a, b, beta, out, true);
-    }
-}
-
-kernel!(fn inner(x: &[f32], w: &[f32]) -> f32 = dot);
-
-/// y = beta y + alpha x w^T by inner products, for a few rows of x: w is read once, in blocks of its rows.
-fn few_rows(alpha: f32, x: &Rows, w: &[f32], beta: f32, y: &mut Rows) {
-    let (isa, rows, n, k) = (isa(), x.rows(), y.width(), x.width());
-    if rows == 0 || n == 0 {
-        return;
-    }
-    let block = (GRAIN / k.max(1)).max(1);
-    let parts: Vec<Vec<f32>> = (0..n.div_ceil(block))
-        .into_par_iter()
-        .map(|i| {
-            let mut part = Vec::with_capacity(block * rows);
-            for j in i * block..((i + 1) * block).min(n) {
-                for t in 0..rows {
-                    part.push(inner(isa, x.row(t), &w[j * k..(j + 1) * k]));
-                }
-            }
-            part
-        })
-        .collect();
-    for (j, products) in parts.iter().flat_map(|p| p.chunks_exact(rows)).enumerate() {
-        for (t, product) in products.iter().enumerate() {
-            let y = &mut y.row_mut(t)[j];
-            let old = if beta == 0.0 { 0.0 } else { beta * *y };
-            *y = madd::<false>(alpha, *product, old);
-        }
     }
 }
 
@@ -126,7 +98,7 @@ mod tests {
 
     /// Rows, in and out features: one row, decoding sizes, sizes beside the tiles (14, 32), several blocks of
     /// columns (256) and of contraction (512), and wide enough to be cut into tasks.
-    const SHAPES: [(usize, usize, usize); 12] = [
+    const SHAPES: [(usize, usize, usize); 14] = [
         (1, 1, 1),
         (1, 37, 65),
         (2, 129, 33),
@@ -136,6 +108,8 @@ mod tests {
         (13, 31, 33),
         (15, 40, 47),
         (29, 530, 35),
+        (31, 260, 517),
+        (41, 530, 35),
         (57, 33, 301),
         (127, 96, 129),
         (230, 71, 66),
@@ -204,12 +178,12 @@ mod tests {
     fn a_row_in_a_batch_equals_the_row_in_another_batch() {
         let (k, n) = (530, 70);
         let (x, w) = (noise_rows(61, k, 10), noise(n * k, 11));
-        let (mut all, mut some) = (Rows::scratch(61, n), Rows::scratch(17, n));
+        let (mut all, mut some) = (Rows::scratch(61, n), Rows::scratch(39, n));
         nt(1.3, &x, &w, 0.0, &mut all);
-        nt(1.3, &x.slice_rows(20..37), &w, 0.0, &mut some);
+        nt(1.3, &x.slice_rows(20..59), &w, 0.0, &mut some);
         assert!(
-            all.slice_rows(20..37).data() == some.data(),
-            "rows 20..37 differ from the same rows in a batch of their own"
+            all.slice_rows(20..59).data() == some.data(),
+            "rows 20..59 differ from the same rows in a batch of their own"
         );
     }
 

@@ -93,86 +93,89 @@ pub(crate) fn erf<const FMA: bool>(x: f32) -> f32 {
 
 /// Floats that are added side by side in a reduction: one AVX-512 vector, two of AVX2.
 pub(crate) const LANES: usize = 16;
-/// Independent accumulators, which hide the latency of the addition.
-const WAYS: usize = 4;
+/// Values that a reduction takes in one step: independent partial sums hide the latency of the addition.
+const BLOCK: usize = 4 * LANES;
 
-/// The sum of `term(i)` for i in 0..n, in a fixed order: 64 interleaved partial sums, then a tree.
+/// The sum of `term(x[i], y[i], z[i])` over three slices of one length, in a fixed order: 64 interleaved partial
+/// sums, then a tree.
 #[inline(always)]
-pub(crate) fn sum_by(n: usize, term: impl Fn(usize) -> f32) -> f32 {
-    let mut acc = [[0.0f32; LANES]; WAYS];
-    let whole = n / (LANES * WAYS) * (LANES * WAYS);
-    let mut i = 0;
-    while i < whole {
-        for (w, acc) in acc.iter_mut().enumerate() {
-            for (l, a) in acc.iter_mut().enumerate() {
-                *a += term(i + w * LANES + l);
-            }
+pub(crate) fn sum3(x: &[f32], y: &[f32], z: &[f32], term: impl Fn(f32, f32, f32) -> f32) -> f32 {
+    let mut acc = [0.0f32; BLOCK];
+    let (xs, x) = x.as_chunks::<BLOCK>();
+    let (ys, y) = y.as_chunks::<BLOCK>();
+    let (zs, z) = z.as_chunks::<BLOCK>();
+    for ((x, y), z) in xs.iter().zip(ys).zip(zs) {
+        for i in 0..BLOCK {
+            acc[i] += term(x[i], y[i], z[i]);
         }
-        i += LANES * WAYS;
-    }
-    while i + LANES <= n {
-        for (l, a) in acc[0].iter_mut().enumerate() {
-            *a += term(i + l);
-        }
-        i += LANES;
     }
     let mut tail = 0.0;
-    while i < n {
-        tail += term(i);
-        i += 1;
+    for ((x, y), z) in x.iter().zip(y).zip(z) {
+        tail += term(*x, *y, *z);
     }
-    tree(acc) + tail
+    tree(&acc) + tail
 }
 
+/// The sum of `term(x[i])`, in the order of [`sum3`].
 #[inline(always)]
-fn tree(acc: [[f32; LANES]; WAYS]) -> f32 {
-    let mut one = [0.0f32; LANES];
-    for l in 0..LANES {
-        one[l] = (acc[0][l] + acc[1][l]) + (acc[2][l] + acc[3][l]);
+pub(crate) fn sum1(x: &[f32], term: impl Fn(f32) -> f32) -> f32 {
+    let mut acc = [0.0f32; BLOCK];
+    let (xs, rest) = x.as_chunks::<BLOCK>();
+    for x in xs {
+        for i in 0..BLOCK {
+            acc[i] += term(x[i]);
+        }
     }
-    let mut half = LANES / 2;
+    let mut tail = 0.0;
+    for x in rest {
+        tail += term(*x);
+    }
+    tree(&acc) + tail
+}
+
+/// The sum of the partial sums, halving until one is left.
+#[inline(always)]
+fn tree(acc: &[f32; BLOCK]) -> f32 {
+    let mut acc = *acc;
+    let mut half = BLOCK / 2;
     while half > 0 {
         for l in 0..half {
-            one[l] += one[l + half];
+            acc[l] += acc[l + half];
         }
         half /= 2;
     }
-    one[0]
+    acc[0]
 }
 
 /// The sum of the values.
 #[inline(always)]
 pub(crate) fn sum(x: &[f32]) -> f32 {
-    sum_by(x.len(), |i| x[i])
+    sum1(x, |x| x)
 }
 
 /// The inner product of two slices of one length, with fused additions where the instruction set has them.
 #[inline(always)]
 pub(crate) fn dot<const FMA: bool>(x: &[f32], y: &[f32]) -> f32 {
-    let n = x.len().min(y.len());
-    let (x, y) = (&x[..n], &y[..n]);
-    let mut acc = [[0.0f32; LANES]; WAYS];
-    let mut xs = x.chunks_exact(LANES * WAYS);
-    let mut ys = y.chunks_exact(LANES * WAYS);
-    for (x, y) in (&mut xs).zip(&mut ys) {
-        for (w, acc) in acc.iter_mut().enumerate() {
-            for (l, a) in acc.iter_mut().enumerate() {
-                *a = madd::<FMA>(x[w * LANES + l], y[w * LANES + l], *a);
-            }
+    let mut acc = [0.0f32; BLOCK];
+    let (xs, x) = x.as_chunks::<BLOCK>();
+    let (ys, y) = y.as_chunks::<BLOCK>();
+    for (x, y) in xs.iter().zip(ys) {
+        for i in 0..BLOCK {
+            acc[i] = madd::<FMA>(x[i], y[i], acc[i]);
         }
     }
-    let mut xs = xs.remainder().chunks_exact(LANES);
-    let mut ys = ys.remainder().chunks_exact(LANES);
-    for (x, y) in (&mut xs).zip(&mut ys) {
-        for (l, a) in acc[0].iter_mut().enumerate() {
-            *a = madd::<FMA>(x[l], y[l], *a);
+    let (xs, x) = x.as_chunks::<LANES>();
+    let (ys, y) = y.as_chunks::<LANES>();
+    for (x, y) in xs.iter().zip(ys) {
+        for i in 0..LANES {
+            acc[i] = madd::<FMA>(x[i], y[i], acc[i]);
         }
     }
     let mut tail = 0.0;
-    for (x, y) in xs.remainder().iter().zip(ys.remainder()) {
+    for (x, y) in x.iter().zip(y) {
         tail = madd::<FMA>(*x, *y, tail);
     }
-    tree(acc) + tail
+    tree(&acc) + tail
 }
 
 /// The largest value; minus infinity for none. NaN is passed over unless the first of its lane.

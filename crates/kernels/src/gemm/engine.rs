@@ -169,7 +169,8 @@ impl Product {
                 pack_b(isa, self.b, (column, columns), (from, depth), M::NR, panels);
                 for r in (0..rows).step_by(M::MR) {
                     let count = M::MR.min(rows - r);
-                    pack_a(isa, self.a, row + r, count, from, depth, M::MR, a_tile);
+                    let height = M::height(count);
+                    pack_a(isa, self.a, row + r, count, from, depth, height, a_tile);
                     for (p, j) in (0..columns).step_by(M::NR).enumerate() {
                         let size = (count, M::NR.min(columns - j));
                         let tile = Tile {
@@ -181,7 +182,7 @@ impl Product {
                             c: self.c.add((row + r) * self.c_row + column + j),
                             c_row: self.c_row,
                         };
-                        run_tile::<M>(order, tile, size);
+                        run_tile::<M>(order, height, tile, size);
                     }
                 }
             }
@@ -190,12 +191,12 @@ impl Product {
 }
 
 /// Runs a tile, by way of a buffer where the result has fewer rows or columns than the kernel writes.
-unsafe fn run_tile<M: Micro>(order: Order, tile: Tile, (rows, columns): (usize, usize)) {
+unsafe fn run_tile<M: Micro>(order: Order, height: usize, tile: Tile, (rows, columns): (usize, usize)) {
     /// Room for the tile of any kernel.
     const ROOM: usize = 16 * 32;
-    if rows == M::MR && columns == M::NR {
+    if rows == height && columns == M::NR {
         // SAFETY: the whole tile lies inside c.
-        unsafe { M::run(order, &tile) };
+        unsafe { M::run(order, height, &tile) };
         return;
     }
     let mut whole = [0.0f32; ROOM];
@@ -209,7 +210,7 @@ unsafe fn run_tile<M: Micro>(order: Order, tile: Tile, (rows, columns): (usize, 
                 whole[r * M::NR..r * M::NR + columns].copy_from_slice(c);
             }
         }
-        M::run(order, &aside);
+        M::run(order, height, &aside);
         for r in 0..rows {
             let c = std::slice::from_raw_parts_mut(tile.c.add(r * tile.c_row), columns);
             c.copy_from_slice(&whole[r * M::NR..r * M::NR + columns]);

@@ -32,15 +32,19 @@ pub(super) enum Order {
     Columns,
 }
 
-/// An instruction set's kernel: `MR` x `NR` results at a time.
+/// An instruction set's kernel: up to `MR` rows of `NR` results at a time.
 pub(super) trait Micro {
     const MR: usize;
     const NR: usize;
 
+    /// How many rows the kernel computes where `rows` (1 to `MR`) are wanted: there are few heights, and rows that
+    /// the operand does not have are zeros.
+    fn height(rows: usize) -> usize;
+
     /// # Safety
-    /// The CPU has the instruction set; `a` and `b` hold `depth` packed steps of `MR` rows (in `order`) and `NR`
-    /// columns; `c` is valid for `MR` rows of `NR` at its stride.
-    unsafe fn run(order: Order, tile: &Tile);
+    /// The CPU has the instruction set; `height` is an answer of [`Micro::height`]; `a` and `b` hold `depth` packed
+    /// steps of so many rows (in `order`) and `NR` columns; `c` is valid for these rows of `NR` at its stride.
+    unsafe fn run(order: Order, height: usize, tile: &Tile);
 }
 
 /// Plain arithmetic, for a CPU without the vector sets below and for other architectures.
@@ -50,7 +54,11 @@ impl Micro for Plain {
     const MR: usize = 4;
     const NR: usize = 8;
 
-    unsafe fn run(order: Order, tile: &Tile) {
+    fn height(_rows: usize) -> usize {
+        Self::MR
+    }
+
+    unsafe fn run(order: Order, _height: usize, tile: &Tile) {
         // SAFETY: the caller's promise.
         unsafe {
             match order {
@@ -86,10 +94,10 @@ unsafe fn plain<const ROW: usize, const STEP: usize>(t: &Tile) {
     }
 }
 
-/// Writes a kernel of `$mr` rows by `$vectors` vectors from the intrinsics of one instruction set.
+/// Writes kernels of the given heights, highest first, by `$vectors` vectors from the intrinsics of one instruction set.
 #[cfg(target_arch = "x86_64")]
 macro_rules! vector_kernel {
-    ($(#[$doc:meta])* $name:ident, $function:ident, $features:literal, $mr:literal x $vectors:literal of $lanes:literal,
+    ($(#[$doc:meta])* $name:ident, $function:ident, $features:literal, [$mr:literal $(, $lower:literal)*] x $vectors:literal of $lanes:literal,
      $zero:ident, $load:ident, $store:ident, $set:ident, $fma:ident, $mul:ident) => {
         $(#[$doc])*
         pub(super) struct $name;
@@ -98,21 +106,29 @@ macro_rules! vector_kernel {
             const MR: usize = $mr;
             const NR: usize = $vectors * $lanes;
 
-            unsafe fn run(order: Order, tile: &Tile) {
+            fn height(rows: usize) -> usize {
+                let mut height = $mr;
+                $(if rows <= $lower { height = $lower; })*
+                height
+            }
+
+            unsafe fn run(order: Order, height: usize, tile: &Tile) {
                 // SAFETY: the caller's promise.
                 unsafe {
-                    match order {
-                        Order::Rows => $function::<A_STRIDE, 1>(tile),
-                        Order::Columns => $function::<1, A_GROUP>(tile),
+                    match (order, height) {
+                        $((Order::Rows, $lower) => $function::<$lower, A_STRIDE, 1>(tile),)*
+                        $((Order::Columns, $lower) => $function::<$lower, 1, A_GROUP>(tile),)*
+                        (Order::Rows, _) => $function::<$mr, A_STRIDE, 1>(tile),
+                        (Order::Columns, _) => $function::<$mr, 1, A_GROUP>(tile),
                     }
                 }
             }
         }
 
         #[target_feature(enable = $features)]
-        unsafe fn $function<const ROW: usize, const STEP: usize>(t: &Tile) {
+        unsafe fn $function<const HEIGHT: usize, const ROW: usize, const STEP: usize>(t: &Tile) {
             use std::arch::x86_64::*;
-            let mut acc = [[$zero(); $vectors]; $mr];
+            let mut acc = [[$zero(); $vectors]; HEIGHT];
             let (mut a, mut b) = (t.a, t.b);
             for _ in 0..t.depth {
                 // SAFETY: `a` and `b` hold `depth` steps; the pointers stay inside or one past the end.
@@ -152,13 +168,13 @@ macro_rules! vector_kernel {
 #[cfg(target_arch = "x86_64")]
 vector_kernel!(
     /// 14 x 32 in 28 of the 32 registers of AVX-512.
-    Avx512, avx512, "avx512f", 14 x 2 of 16,
+    Avx512, avx512, "avx512f", [14, 8, 4, 1] x 2 of 16,
     _mm512_setzero_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_ps, _mm512_fmadd_ps, _mm512_mul_ps
 );
 
 #[cfg(target_arch = "x86_64")]
 vector_kernel!(
     /// 6 x 16 in 12 of the 16 registers of AVX2.
-    Avx2, avx2, "avx2,fma", 6 x 2 of 8,
+    Avx2, avx2, "avx2,fma", [6, 4, 2, 1] x 2 of 8,
     _mm256_setzero_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_set1_ps, _mm256_fmadd_ps, _mm256_mul_ps
 );

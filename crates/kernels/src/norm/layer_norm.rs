@@ -2,7 +2,7 @@
 
 use crate::Rows;
 use crate::isa::{isa, kernel};
-use crate::math::{madd, sum, sum_by};
+use crate::math::{madd, sum, sum1, sum3};
 use crate::split::{for_columns, for_row_blocks, for_row_blocks_with, length, same_shape};
 
 kernel!(fn forward_rows(x: &[f32], w: &[f32], b: &[f32], eps: f32, y: &mut [f32], stats: &mut [f32]) = forward_body);
@@ -20,7 +20,7 @@ fn forward_body<const FMA: bool>(
     let rows = x.chunks_exact(width).zip(y.chunks_exact_mut(width));
     for ((x, y), stats) in rows.zip(stats.chunks_exact_mut(2)) {
         let mean = sum(x) / width as f32;
-        let squares = sum_by(width, |i| (x[i] - mean) * (x[i] - mean));
+        let squares = sum1(x, |x| (x - mean) * (x - mean));
         let rstd = 1.0 / (squares / width as f32 + eps).sqrt();
         for (((y, x), w), b) in y.iter_mut().zip(x).zip(w).zip(b) {
             *y = madd::<FMA>((x - mean) * rstd, *w, *b);
@@ -51,9 +51,8 @@ fn backward_body<const FMA: bool>(x: &[f32], w: &[f32], stats: &[f32], dy: &[f32
     let rows = x.chunks_exact(width).zip(dy.chunks_exact(width));
     for ((x, dy), (dx, stats)) in rows.zip(dx.chunks_exact_mut(width).zip(stats.chunks_exact(2))) {
         let (mean, rstd) = (stats[0], stats[1]);
-        let (w, dy) = (&w[..width], &dy[..width]);
-        let along_one = sum_by(width, |i| dy[i] * w[i]) / width as f32;
-        let along_x = sum_by(width, |i| dy[i] * w[i] * ((x[i] - mean) * rstd)) / width as f32;
+        let along_one = sum3(dy, w, x, |dy, w, _| dy * w) / width as f32;
+        let along_x = sum3(dy, w, x, |dy, w, x| dy * w * ((x - mean) * rstd)) / width as f32;
         for (((dx, x), dy), w) in dx.iter_mut().zip(x).zip(dy).zip(w) {
             let unit = (x - mean) * rstd;
             *dx = rstd * madd::<FMA>(-unit, along_x, dy * w - along_one);

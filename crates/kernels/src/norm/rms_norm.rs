@@ -2,7 +2,7 @@
 
 use crate::Rows;
 use crate::isa::{isa, kernel};
-use crate::math::{dot, madd, sum_by};
+use crate::math::{dot, madd, sum3};
 use crate::split::{for_columns, for_row_blocks, for_row_blocks_with, length, same_shape};
 
 kernel!(fn forward_rows(x: &[f32], w: &[f32], eps: f32, y: &mut [f32], stats: &mut [f32]) = forward_body);
@@ -38,8 +38,7 @@ fn backward_body<const FMA: bool>(x: &[f32], w: &[f32], stats: &[f32], dy: &[f32
     let width = w.len();
     let rows = x.chunks_exact(width).zip(dy.chunks_exact(width));
     for ((x, dy), (dx, rstd)) in rows.zip(dx.chunks_exact_mut(width).zip(stats)) {
-        let (w, dy) = (&w[..width], &dy[..width]);
-        let along_x = rstd * sum_by(width, |i| dy[i] * w[i] * x[i]) / width as f32;
+        let along_x = rstd * sum3(dy, w, x, |dy, w, x| dy * w * x) / width as f32;
         for (((dx, x), dy), w) in dx.iter_mut().zip(x).zip(dy).zip(w) {
             *dx = rstd * madd::<FMA>(-(x * rstd), along_x, dy * w);
         }

@@ -1,0 +1,197 @@
+//! x w^T for a few rows of x: no packing, because reading w once is most of the work. Inner products of up to four
+//! rows of x with four rows of w, vectors along the contraction.
+
+use super::engine::Strided;
+use crate::isa::Isa;
+use rayon::prelude::*;
+
+/// Floats of w in one task.
+const TASK: usize = 64 * 1024;
+/// Rows of w, and of x at most, in one group of inner products.
+const GROUP: usize = 4;
+
+/// y = beta y + alpha x w^T; x (rows, depth), w (columns, depth), y (rows, columns), all row-major.
+#[derive(Clone, Copy)]
+pub(super) struct FewRows {
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    pub(super) depth: usize,
+    pub(super) alpha: f32,
+    pub(super) x: Strided<*const f32>,
+    pub(super) w: Strided<*const f32>,
+    pub(super) beta: f32,
+    pub(super) y: *mut f32,
+}
+
+// SAFETY: tasks read x and w and write disjoint columns of y.
+unsafe impl Send for FewRows {}
+// SAFETY: as above.
+unsafe impl Sync for FewRows {}
+
+/// Inner products of the rows of x at `x` with four rows of w.
+type Group<const X: usize> =
+    unsafe fn(depth: usize, x: *const f32, x_row: usize, w: [*const f32; GROUP]) -> [[f32; GROUP]; X];
+
+/// The kernels of one instruction set, for four, two and one rows of x.
+struct Kernels {
+    four: Group<4>,
+    two: Group<2>,
+    one: Group<1>,
+}
+
+impl Kernels {
+    fn of(isa: Isa) -> Kernels {
+        match isa {
+            Isa::Scalar => Kernels { four: plain, two: plain, one: plain },
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => Kernels { four: avx2, two: avx2, one: avx2 },
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 | Isa::Avx512Bf16 => Kernels { four: avx512, two: avx512, one: avx512 },
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => Kernels { four: plain, two: plain, one: plain },
+        }
+    }
+}
+
+impl FewRows {
+    /// # Safety
+    /// The shapes describe memory valid for reading (x, w) and writing (y), and y overlaps neither x nor w.
+    pub(super) unsafe fn run(self, isa: Isa) {
+        let kernels = Kernels::of(isa);
+        let block = (TASK / self.depth.max(1)).next_multiple_of(GROUP);
+        let task = |i: usize| {
+            let end = ((i + 1) * block).min(self.columns);
+            for first in (i * block..end).step_by(GROUP) {
+                // SAFETY: the caller's promise; columns first..first + 4 belong to this task.
+                unsafe { self.columns(&kernels, first, GROUP.min(end - first)) };
+            }
+        };
+        let tasks = self.columns.div_ceil(block);
+        if tasks == 1 {
+            task(0);
+        } else {
+            (0..tasks).into_par_iter().for_each(task);
+        }
+    }
+
+    unsafe fn columns(&self, kernels: &Kernels, first: usize, count: usize) {
+        // A row that w does not have is replaced by its last one; the product is not stored.
+        let w = std::array::from_fn(|j| self.w.pointer.wrapping_add((first + j.min(count - 1)) * self.w.row));
+        let mut t = 0;
+        while t < self.rows {
+            let x = self.x.pointer.wrapping_add(t * self.x.row);
+            // SAFETY: the caller's promise.
+            unsafe {
+                t += match self.rows - t {
+                    1 => self.store(t, first, count, (kernels.one)(self.depth, x, self.x.row, w)),
+                    2 | 3 => self.store(t, first, count, (kernels.two)(self.depth, x, self.x.row, w)),
+                    _ => self.store(t, first, count, (kernels.four)(self.depth, x, self.x.row, w)),
+                };
+            }
+        }
+    }
+
+    /// Stores the products of X rows and says how many they were.
+    unsafe fn store<const X: usize>(
+        &self,
+        t: usize,
+        first: usize,
+        count: usize,
+        products: [[f32; GROUP]; X],
+    ) -> usize {
+        for (r, products) in products.iter().enumerate() {
+            for (j, product) in products[..count].iter().enumerate() {
+                // SAFETY: the element lies inside y and belongs to this task.
+                unsafe {
+                    let y = self.y.add((t + r) * self.columns + first + j);
+                    let old = if self.beta == 0.0 { 0.0 } else { self.beta * *y };
+                    *y = self.alpha * product + old;
+                }
+            }
+        }
+        X
+    }
+}
+
+/// Eight partial sums, so that the compiler may use what vectors the target always has.
+unsafe fn plain<const X: usize>(
+    depth: usize,
+    x: *const f32,
+    x_row: usize,
+    w: [*const f32; GROUP],
+) -> [[f32; GROUP]; X] {
+    std::array::from_fn(|r| {
+        w.map(|w| {
+            // SAFETY: both rows hold `depth` values.
+            let (x, w) = unsafe {
+                let x = std::slice::from_raw_parts(x.add(r * x_row), depth);
+                (x, std::slice::from_raw_parts(w, depth))
+            };
+            crate::math::dot::<false>(x, w)
+        })
+    })
+}
+
+/// Writes the kernel of one instruction set from its intrinsics.
+#[cfg(target_arch = "x86_64")]
+macro_rules! group_kernel {
+    ($function:ident, $features:literal, $lanes:literal, $zero:ident, $load:ident, $fma:ident, $sum:path) => {
+        #[target_feature(enable = $features)]
+        unsafe fn $function<const X: usize>(
+            depth: usize,
+            x: *const f32,
+            x_row: usize,
+            w: [*const f32; GROUP],
+        ) -> [[f32; GROUP]; X] {
+            use std::arch::x86_64::*;
+            let mut acc = [[$zero(); GROUP]; X];
+            let whole = depth / $lanes * $lanes;
+            let mut k = 0;
+            while k < whole {
+                // SAFETY: all rows hold `depth` values.
+                let columns = w.map(|w| unsafe { $load(w.add(k)) });
+                for (r, acc) in acc.iter_mut().enumerate() {
+                    // SAFETY: as above.
+                    let row = unsafe { $load(x.add(r * x_row + k)) };
+                    for (acc, column) in acc.iter_mut().zip(columns) {
+                        *acc = $fma(row, column, *acc);
+                    }
+                }
+                k += $lanes;
+            }
+            let mut sums = acc.map(|acc| acc.map(|acc| $sum(acc)));
+            for k in whole..depth {
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    for (sum, w) in sums.iter_mut().zip(w) {
+                        // SAFETY: as above.
+                        unsafe { *sum = (*x.add(r * x_row + k)).mul_add(*w.add(k), *sum) };
+                    }
+                }
+            }
+            sums
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn sum_of_8(v: std::arch::x86_64::__m256) -> f32 {
+    use std::arch::x86_64::*;
+    let four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+    let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+}
+
+#[cfg(target_arch = "x86_64")]
+group_kernel!(avx2, "avx2,fma", 8, _mm256_setzero_ps, _mm256_loadu_ps, _mm256_fmadd_ps, sum_of_8);
+
+#[cfg(target_arch = "x86_64")]
+group_kernel!(
+    avx512,
+    "avx512f,avx2,fma",
+    16,
+    _mm512_setzero_ps,
+    _mm512_loadu_ps,
+    _mm512_fmadd_ps,
+    _mm512_reduce_add_ps
+);
