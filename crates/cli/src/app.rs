@@ -12,6 +12,8 @@ pub(crate) struct App {
     pub(crate) places: Places,
     /// Where words go.
     pub(crate) out: Output,
+    /// `--threads`.
+    threads: Option<usize>,
 }
 
 /// The program.
@@ -28,15 +30,29 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<()> {
-    let threads = cli.global.threads.map_or(0, usize::from);
-    // Zero means one thread for each core. The pool is set up once, before anything computes.
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .build_global()
-        .map_err(|e| anyhow::anyhow!("cannot start {threads} threads: {e}"))?;
     let out = Output::new(cli.global.quiet, cli.global.json);
-    let app = App { places: Places::new(&cli.global, out), out };
+    let app =
+        App { places: Places::new(&cli.global, out), out, threads: cli.global.threads.map(usize::from) };
+    if let Some(threads) = app.threads {
+        start_pool(threads)?;
+    }
     command::run(cli.command, &app)
+}
+
+impl App {
+    /// Takes a recipe's number of threads, where the command line gives none; before anything computes.
+    pub(crate) fn threads_of_recipe(&self, threads: Option<usize>) -> anyhow::Result<()> {
+        match (self.threads, threads) {
+            (None, Some(threads)) => start_pool(threads),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The one pool of threads; without this call it has a thread for each core.
+fn start_pool(threads: usize) -> anyhow::Result<()> {
+    let built = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    built.map_err(|e| anyhow::anyhow!("cannot start {threads} threads: {e}"))
 }
 
 /// `0.1.0 (3f2a81c, release, x86_64-unknown-linux-gnu, avx512)`

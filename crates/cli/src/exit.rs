@@ -8,7 +8,7 @@ const FAILURE: u8 = 1;
 /// The command was asked in a way that makes no sense (clap's own number for it).
 const USAGE: u8 = 2;
 /// Stopped by Ctrl-C; what was done is kept (128 + SIGINT).
-const INTERRUPTED: u8 = 130;
+pub(crate) const INTERRUPTED: u8 = 130;
 
 /// The paragraph about exit codes in `--help`.
 pub(crate) const HELP: &str = "\

@@ -4,9 +4,11 @@ mod app;
 mod args;
 mod command;
 mod exit;
+mod interrupt;
 mod machine;
 mod output;
 mod places;
+mod speaker;
 
 fn main() -> std::process::ExitCode {
     app::main()

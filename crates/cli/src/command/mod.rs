@@ -3,22 +3,40 @@
 use crate::app::App;
 
 mod bench;
+mod chat;
+mod completions;
+mod env;
 mod generate;
+mod inspect;
+mod methods;
+mod tasks;
 mod trace;
 
 /// What is to be done.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     Generate(generate::Args),
+    Chat(chat::Args),
+    Methods(methods::Args),
+    Tasks(tasks::Args),
+    Inspect(inspect::Args),
     Trace(trace::Args),
     Bench(bench::Args),
+    Env(env::Args),
+    Completions(completions::Args),
 }
 
 /// Calls the command.
 pub(crate) fn run(command: Command, app: &App) -> anyhow::Result<()> {
     match command {
         Command::Generate(args) => generate::run(args, app),
+        Command::Chat(args) => chat::run(args, app),
+        Command::Methods(methods::Args {}) => methods::run(app),
+        Command::Tasks(tasks::Args {}) => tasks::run(app),
+        Command::Inspect(args) => inspect::run(args, app),
         Command::Trace(args) => trace::run(args, app),
         Command::Bench(args) => bench::run(args, app),
+        Command::Env(env::Args {}) => env::run(app),
+        Command::Completions(args) => completions::run(args),
     }
 }
