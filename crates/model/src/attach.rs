@@ -182,6 +182,21 @@ impl Model {
         all
     }
 
+    /// Every frozen matrix; a tied one twice.
+    pub(crate) fn frozen_weights(&self) -> Vec<&std::sync::Arc<sibo_kernels::frozen::FrozenWeight>> {
+        let mut all: Vec<&Weight> = self.embedding.tables().map(|t| &t.weight).collect();
+        for layer in &self.layers {
+            all.extend(layer.attention.linears().into_iter().map(|l| &l.weight));
+            all.extend(layer.ffn.linears().map(|l| &l.weight));
+        }
+        match &self.head {
+            Head::None(pooler) => all.extend(pooler.iter().map(|l| &l.weight)),
+            Head::Causal(l) => all.push(&l.weight),
+            Head::Classes(h) => all.extend([&h.inner.weight, &h.last.weight]),
+        }
+        all.into_iter().filter_map(|w| if let Weight::Frozen(w) = w { Some(w) } else { None }).collect()
+    }
+
     /// Every tensor's place, by its Hugging Face name.
     fn slots(&mut self) -> Vec<(String, Slot<'_>)> {
         let mut all: Vec<(String, Slot)> = Vec::new();

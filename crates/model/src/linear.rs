@@ -110,6 +110,13 @@ impl Linear {
         }
     }
 
+    /// Numbers that the branches keep for each row.
+    pub(crate) fn kept_per_row(&self) -> usize {
+        let before = self.before.as_ref().map_or(0, |b| b.kept_per_row() + self.inp);
+        let after = self.after.as_ref().map_or(0, |b| b.kept_per_row() + self.out);
+        before + after + self.beside.as_ref().map_or(0, Branch::kept_per_row)
+    }
+
     /// Whether anything here has a gradient.
     pub(crate) fn trains(&self) -> bool {
         let branch = self.before.is_some() || self.beside.is_some() || self.after.is_some();

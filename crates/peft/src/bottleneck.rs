@@ -88,6 +88,11 @@ impl Bottleneck {
         }
     }
 
+    /// M.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
     /// out (T, N) += s (U f(D x + b) + c); returns D x + b (T, M).
     pub(crate) fn forward(&self, params: &Params, x: &Rows, out: &mut Rows) -> Rows {
         let mut pre = Rows::scratch(x.rows(), self.size);

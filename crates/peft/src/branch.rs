@@ -112,6 +112,14 @@ impl Branch {
         }
     }
 
+    /// Numbers that the branch keeps for each row until its backward pass.
+    pub fn kept_per_row(&self) -> usize {
+        match &self.function {
+            Function::Lora(lora) => lora.rank(),
+            Function::Bottleneck(adapter) => adapter.size(),
+        }
+    }
+
     /// x~, for a skip connection that takes it; `None` where it is x.
     pub fn mixed(&self, call: &Call, x: &Rows) -> Option<Rows> {
         (self.lambda != 0.0).then(|| {

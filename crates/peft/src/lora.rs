@@ -52,6 +52,11 @@ impl Lora {
         Lora { a: params.add(a), b: params.add(b), rank, scale }
     }
 
+    /// R.
+    pub fn rank(&self) -> usize {
+        self.rank
+    }
+
     /// out (T, N) += s B A x; returns u = A x (T, R).
     pub(crate) fn forward(&self, params: &Params, x: &Rows, out: &mut Rows) -> Rows {
         let mut u = Rows::scratch(x.rows(), self.rank);

@@ -1,0 +1,245 @@
+//! How much memory a training step takes, before it is taken: by the shapes of what the passes keep.
+//!
+//! Held against the allocator's own count in the tests, so it is changed together with `layer.rs`.
+
+use crate::Model;
+use crate::arch::{Block, HeadKind};
+use crate::head::CHUNK;
+use sibo_kernels::frozen::FrozenWeight;
+use std::sync::Arc;
+
+/// What a step is asked to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlanInput {
+    /// Most tokens of a micro-batch.
+    pub tokens: usize,
+    /// Most labelled tokens (or rows) of a micro-batch.
+    pub labelled: usize,
+    /// Whether layers are computed again on the way back.
+    pub recompute: bool,
+    /// Numbers that the optimiser keeps for each trained number: 2 for AdamW, 1 for SGD with momentum.
+    pub moments: usize,
+}
+
+/// Bytes by what they hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryPlan {
+    /// Frozen weights.
+    pub frozen: usize,
+    /// Trained tensors, their gradients and the optimiser's moments.
+    pub trained: usize,
+    /// What the forward pass keeps for the backward pass.
+    pub kept: usize,
+    /// The most that is under way beside it.
+    pub working: usize,
+    /// The program, the tokenizer and what the allocator holds back.
+    pub rest: usize,
+}
+
+/// A process without any model, measured: code, threads, tables.
+const REST: usize = 24 << 20;
+
+impl MemoryPlan {
+    /// All of it.
+    pub fn total(&self) -> usize {
+        self.frozen + self.trained + self.kept + self.working + self.rest
+    }
+
+    /// A sentence that refuses a plan that does not fit `available` bytes and says what would fit.
+    pub fn refusal(&self, available: usize, input: &PlanInput) -> Option<String> {
+        if self.total() <= available {
+            return None;
+        }
+        let mib = |bytes: usize| bytes >> 20;
+        let fixed = self.frozen + self.trained + self.rest;
+        let head =
+            format!("a step needs about {} MiB, and {} MiB are free", mib(self.total()), mib(available));
+        if fixed >= available {
+            return Some(format!(
+                "{head}: the weights and what trains alone take {} MiB. Use a smaller model or a lower rank{}",
+                mib(fixed),
+                if self.frozen > self.trained {
+                    ", or --compute bf16, which halves the frozen weights"
+                } else {
+                    ""
+                }
+            ));
+        }
+        let fits = input.tokens * (available - fixed) / (self.kept + self.working).max(1);
+        let recompute =
+            if input.recompute { "" } else { ", or gradient_checkpointing, which keeps one input a layer" };
+        Some(format!(
+            "{head}. What would fit: micro-batches of {} tokens instead of {} (a smaller per_device_train_batch_size with more gradient_accumulation_steps){recompute}",
+            fits.max(1),
+            input.tokens
+        ))
+    }
+}
+
+impl Model {
+    /// The plan of a training step of this model and adapter.
+    pub fn plan(&self, input: &PlanInput) -> MemoryPlan {
+        let lowest = self.lowest_trained();
+        let layers = lowest.map_or(0, |l| self.layers.len() - l);
+        let one = self.kept_in_layer() * input.tokens * 4;
+        let row = self.arch.width * input.tokens * 4;
+        // h0, the embedding norm's input, and the input of each layer that is passed on the way back.
+        let fixed_rows = 1 + usize::from(self.embedding.norm.is_some()) + layers;
+        let (head, layer) = self.working_bytes(input);
+        // Computed again, the one layer under way is there only once the head is done.
+        let (kept, working) = if input.recompute {
+            (fixed_rows * row, head.max(one.min(one * layers) + layer))
+        } else {
+            (fixed_rows * row + one * layers, head.max(layer))
+        };
+        MemoryPlan {
+            frozen: self.frozen_bytes(),
+            trained: self.params.numbers() * 4 * (2 + input.moments),
+            kept,
+            working,
+            rest: REST,
+        }
+    }
+
+    /// Bytes of the frozen matrices (a tied one once) and vectors.
+    fn frozen_bytes(&self) -> usize {
+        let mut seen: Vec<*const FrozenWeight> = Vec::new();
+        let mut total = 0;
+        for weight in self.frozen_weights() {
+            let address = Arc::as_ptr(weight);
+            if !seen.contains(&address) {
+                seen.push(address);
+                total += weight.bytes();
+            }
+        }
+        total
+    }
+
+    /// Numbers that a layer keeps for each token, beside its input.
+    fn kept_in_layer(&self) -> usize {
+        let arch = &self.arch;
+        let sums = match arch.block {
+            Block::PostNorm => 2,
+            Block::PreNorm => 1,
+            Block::Parallel => 0,
+        };
+        let attention = 2 * arch.q_width() + 2 * arch.kv_width() + arch.heads;
+        let ffn = arch.inner * (1 + usize::from(arch.names.gate.is_some()));
+        let stats = 4;
+        sums * arch.width + attention + ffn + stats + self.branches_in_layer()
+    }
+
+    /// Numbers that the branches of the widest layer keep for each token.
+    fn branches_in_layer(&self) -> usize {
+        let of_layer = |layer: &crate::layer::Layer| {
+            let series = [&layer.attention.adapter, &layer.ffn.adapter, &layer.ffn.parallel];
+            let adapters: usize =
+                series.into_iter().flatten().map(|b| b.kept_per_row() + self.arch.width).sum();
+            let linears = layer.attention.linears().into_iter().chain(layer.ffn.linears());
+            adapters + linears.map(crate::linear::Linear::kept_per_row).sum::<usize>()
+        };
+        self.layers.iter().map(of_layer).max().unwrap_or(0)
+    }
+
+    /// The most that exists at one time beside what is kept: in the head, and in a layer's backward pass.
+    fn working_bytes(&self, input: &PlanInput) -> (usize, usize) {
+        let arch = &self.arch;
+        let (d, f, t) = (arch.width, arch.inner, input.tokens);
+        let gated = usize::from(arch.names.gate.is_some());
+        let head = match arch.head {
+            HeadKind::CausalLm => {
+                let rows = input.labelled.min(CHUNK);
+                rows * (arch.vocab + 2 * d) + input.labelled * 3 * d + 2 * t * d
+            }
+            _ => input.labelled * 6 * d + 2 * t * d,
+        };
+        // Post-norm also holds the gradient of the sum that the second norm read.
+        let rows = 5 + usize::from(arch.block == Block::PostNorm);
+        let ffn = t * ((1 + 2 * gated) * f + rows * d);
+        let attention = t * (2 * arch.q_width() + 2 * arch.kv_width() + rows * d);
+        (head * 4, ffn.max(attention) * 4)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Batch, Labels, LoadOptions, Row};
+    use serde_json::json;
+    use sibo_kernels::pool;
+    use std::path::Path;
+
+    /// The tiny models of the parity tests, with rows long enough that activations outweigh the rest.
+    fn counted(model: &str, adapter: serde_json::Value, recompute: bool) -> (usize, usize) {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/models").join(model);
+        let mut model = crate::Model::load(&folder, &LoadOptions::default()).unwrap().model;
+        let config = sibo_peft::AdapterConfig::from_recipe("test", &adapter).unwrap();
+        model.attach(&config, 3).unwrap();
+        let rows: Vec<Row> = (0..300u64)
+            .map(|i| Row {
+                ids: (0..29).map(|j| 3 + (i as u32 + j) % 40).collect(),
+                types: vec![],
+                sample: i,
+            })
+            .collect();
+        let labels = match model.classes() {
+            Some(_) => Labels::Classes(rows.iter().map(|r| r.ids[0] % 2).collect()),
+            None => {
+                Labels::Tokens(rows.iter().map(|r| r.ids.iter().map(|id| i64::from(*id)).collect()).collect())
+            }
+        };
+        let batch = Batch::new(model.arch(), &rows).unwrap();
+        let input = PlanInput {
+            tokens: batch.tokens(),
+            labelled: Model::count_labels(&labels),
+            recompute,
+            moments: 2,
+        };
+        let plan = model.plan(&input);
+        let before = pool::live_bytes();
+        pool::reset_peak();
+        model.forward_backward(&batch, &labels, 1.0, None, recompute);
+        (plan.kept + plan.working, pool::peak_bytes() - before)
+    }
+
+    /// One test, one after another: the allocator's count is the process's.
+    #[test]
+    fn the_plan_is_what_is_allocated() {
+        let lora = |targets: &[&str]| json!({"method": "lora", "r": 5, "target_modules": targets});
+        for (model, adapter) in [
+            ("llama-gqa", lora(&["q_proj", "up_proj", "down_proj"])),
+            ("gptj", lora(&["q_proj", "fc_in"])),
+            ("llama-tied", json!({"method": "houlsby", "bottleneck_size": 7})),
+            ("bert-classifier", lora(&["query", "value"])),
+            ("bert-classifier", json!({"method": "pfeiffer", "bottleneck_size": 7})),
+        ] {
+            for recompute in [false, true] {
+                let (planned, measured) = counted(model, adapter.clone(), recompute);
+                let ratio = planned as f64 / measured as f64;
+                assert!(
+                    (0.9..1.1).contains(&ratio),
+                    "{model}, recompute {recompute}: planned {planned}, allocated {measured} ({ratio:.2})"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_with_what_would() {
+        let plan = MemoryPlan {
+            frozen: 300 << 20,
+            trained: 60 << 20,
+            kept: 900 << 20,
+            working: 100 << 20,
+            rest: 24 << 20,
+        };
+        let input = PlanInput { tokens: 1000, labelled: 1000, recompute: false, moments: 2 };
+        assert_eq!(plan.refusal(2 << 30, &input), None);
+        let text = plan.refusal(884 << 20, &input).unwrap();
+        assert!(
+            text.contains("500 tokens instead of 1000") && text.contains("gradient_checkpointing"),
+            "{text}"
+        );
+        assert!(plan.refusal(200 << 20, &input).unwrap().contains("bf16"));
+    }
+}
