@@ -1,0 +1,205 @@
+//! A run's folder and its checkpoints: all that a run needs to go on to the same bits, written whole or not at all.
+//!
+//! ```text
+//! runs/first/
+//!   recipe.toml                     the resolved recipe
+//!   checkpoints/step-0000080/       adapter/, optimiser.safetensors, state.json
+//!   best/                           the adapter of the best evaluation
+//!   adapter/                        the result
+//! ```
+
+mod state;
+
+pub use state::{State, identity};
+
+use crate::optim::OptimiserState;
+use crate::{Error, card};
+use sibo_files::TensorFile;
+use sibo_model::Model;
+use sibo_peft::{Params, folder};
+use std::path::{Path, PathBuf};
+
+/// The checkpoints' folder in a run's folder.
+pub const FOLDER: &str = "checkpoints";
+/// The best adapter's folder in a run's folder.
+pub const BEST: &str = "best";
+/// The result's folder in a run's folder.
+pub const ADAPTER: &str = "adapter";
+
+const STATE_FILE: &str = "state.json";
+const OPTIMISER_FILE: &str = "optimiser.safetensors";
+const PREFIX: &str = "step-";
+
+/// What to do with a folder that may hold a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// A new run: refuse a folder that holds one.
+    Fresh,
+    /// Go on from its last checkpoint.
+    Resume,
+    /// Remove what a run left there, and nothing else.
+    Overwrite,
+}
+
+/// A checkpoint on disk.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checkpoint {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Steps done.
+    pub step: usize,
+}
+
+/// Takes `run_dir` for a run and writes its `recipe.toml` (unless it resumes); finds the checkpoint to go on from.
+pub fn claim(run_dir: &Path, how: Claim, recipe: &str) -> Result<Option<Checkpoint>, Error> {
+    if how == Claim::Resume {
+        return match latest(run_dir)? {
+            Some(found) => Ok(Some(found)),
+            None => Err(Error::NoCheckpoint { folder: run_dir.into() }),
+        };
+    }
+    let found = traces(run_dir);
+    if how == Claim::Fresh && !found.is_empty() {
+        return Err(Error::Occupied { folder: run_dir.into(), found: found.join(", ") });
+    }
+    for name in found {
+        let path = run_dir.join(name);
+        let removed =
+            if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        removed.map_err(|e| Error::io(&path, "remove", e))?;
+    }
+    sibo_files::write(&run_dir.join(crate::recipe::FILE), recipe.as_bytes())?;
+    Ok(None)
+}
+
+/// What a run leaves in its folder.
+const TRACES: [&str; 7] =
+    [crate::recipe::FILE, FOLDER, BEST, ADAPTER, "metrics.jsonl", "tensorboard", "report.html"];
+
+fn traces(run_dir: &Path) -> Vec<&'static str> {
+    TRACES.into_iter().filter(|name| run_dir.join(name).exists()).collect()
+}
+
+/// The last whole checkpoint of a run.
+pub fn latest(run_dir: &Path) -> Result<Option<Checkpoint>, Error> {
+    Ok(list(run_dir)?.pop())
+}
+
+/// All whole checkpoints of a run, oldest first.
+pub fn list(run_dir: &Path) -> Result<Vec<Checkpoint>, Error> {
+    let folder = run_dir.join(FOLDER);
+    let entries = match std::fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
+        Err(e) => return Err(Error::io(&folder, "read the folder", e)),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|e| Error::io(&folder, "read the folder", e))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        // A folder that is being written has a dot before its name.
+        let step = name.strip_prefix(PREFIX).and_then(|n| n.parse().ok());
+        if let Some(step) = step {
+            found.push(Checkpoint { folder: entry.path(), step });
+        }
+    }
+    found.sort_by_key(|c| c.step);
+    Ok(found)
+}
+
+/// Writes a checkpoint of `model` after `state.step` steps and removes the oldest beyond `keep`.
+pub fn save(
+    run_dir: &Path,
+    model: &Model,
+    optimiser: &OptimiserState,
+    state: &State,
+    keep: usize,
+) -> Result<Checkpoint, Error> {
+    let parent = run_dir.join(FOLDER);
+    std::fs::create_dir_all(&parent).map_err(|e| Error::io(&parent, "create the folder", e))?;
+    let folder = parent.join(format!("{PREFIX}{:07}", state.step));
+    sibo_files::write_all_or_nothing::<Error>(&folder, |part| {
+        let adapter = part.join(ADAPTER);
+        std::fs::create_dir_all(&adapter).map_err(|e| Error::io(&adapter, "create the folder", e))?;
+        save_adapter_into(model, &adapter, &card::checkpoint(state.step))?;
+        sibo_files::write(&part.join(OPTIMISER_FILE), &optimiser_bytes(model.params(), optimiser))?;
+        sibo_files::write(&part.join(STATE_FILE), format!("{:#}\n", state.to_json()).as_bytes())?;
+        Ok(())
+    })?;
+    let mut all = list(run_dir)?;
+    all.retain(|c| c.step != state.step);
+    let surplus = (all.len() + 1).saturating_sub(keep.max(1));
+    for old in all.iter().take(surplus) {
+        std::fs::remove_dir_all(&old.folder).map_err(|e| Error::io(&old.folder, "remove", e))?;
+    }
+    Ok(Checkpoint { folder, step: state.step })
+}
+
+/// Writes the model's adapter as a folder of its own, whole or not at all.
+pub fn save_adapter(model: &Model, folder: &Path, card: &str) -> Result<(), Error> {
+    if let Some(parent) = folder.parent().filter(|p| !p.as_os_str().is_empty()) {
+        std::fs::create_dir_all(parent).map_err(|e| Error::io(parent, "create the folder", e))?;
+    }
+    sibo_files::write_all_or_nothing(folder, |part| save_adapter_into(model, part, card))
+}
+
+fn save_adapter_into(model: &Model, folder: &Path, card: &str) -> Result<(), Error> {
+    let adapter = model.adapter_with_values();
+    let adapter = adapter.ok_or_else(|| Error::Refused("the model has no adapter to save".into()))?;
+    Ok(folder::save_into(&adapter, folder, model.fingerprint(), card)?)
+}
+
+/// Fills the model's parameters from an adapter folder of the same run.
+pub fn load_adapter(model: &mut Model, folder: &Path) -> Result<(), Error> {
+    Ok(folder::Folder::open(folder)?.fill(model.params_mut())?)
+}
+
+fn optimiser_bytes(params: &Params, state: &OptimiserState) -> Vec<u8> {
+    let kinds = [("first", &state.first), ("second", &state.second)];
+    let named: Vec<(String, Vec<usize>, &Vec<f32>)> = kinds
+        .iter()
+        .flat_map(|(kind, moments)| {
+            params
+                .iter()
+                .zip(moments.iter())
+                .filter(|(_, m)| !m.is_empty())
+                .map(move |(p, m)| (format!("{kind}.{}", p.name), p.shape.clone(), m))
+        })
+        .collect();
+    let tensors = named.iter().map(|(name, shape, m)| (name.as_str(), shape.as_slice(), m.as_slice()));
+    sibo_files::serialize(tensors, [("updates".to_string(), state.steps.to_string())].into())
+}
+
+impl Checkpoint {
+    /// Reads what stands beside the tensors.
+    pub fn state(&self) -> Result<State, Error> {
+        let path = self.folder.join(STATE_FILE);
+        State::from_json(&path.display().to_string(), &sibo_files::json::read(&path)?)
+    }
+
+    /// Fills the model's parameters and reads the optimiser's memory.
+    pub fn restore(&self, model: &mut Model) -> Result<OptimiserState, Error> {
+        load_adapter(model, &self.folder.join(ADAPTER))?;
+        let path = self.folder.join(OPTIMISER_FILE);
+        let mut file = TensorFile::open(&path)?;
+        let updates = file.strings().get("updates").and_then(|t| t.parse().ok());
+        let steps = updates.ok_or_else(|| {
+            Error::Refused(format!("{}: its header does not say how many updates were made", path.display()))
+        })?;
+        let shapes = file.shapes();
+        if steps == 0 {
+            return Ok(OptimiserState::default());
+        }
+        let mut read = |kind: &str| -> Result<Vec<Vec<f32>>, Error> {
+            let moments = model.params().iter().map(|param| {
+                let name = format!("{kind}.{}", param.name);
+                if shapes.contains_key(&name) { Ok(file.read(&name)?.into_f32()) } else { Ok(vec![]) }
+            });
+            moments.collect()
+        };
+        Ok(OptimiserState { steps, first: read("first")?, second: read("second")? })
+    }
+}
+
+#[cfg(test)]
+mod tests;

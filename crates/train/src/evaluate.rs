@@ -1,0 +1,184 @@
+//! A task on a model: classes from a head, likelihoods of choices, or read answers; with a record of each row.
+
+mod choices;
+mod classes;
+mod written;
+
+use crate::Error;
+use serde_json::{Value, json};
+use sibo_model::Model;
+use sibo_tasks::metrics::{Bootstrap, Predictions};
+use sibo_tasks::results::{Sample, TaskResult, TaskScore};
+use sibo_tasks::{Example, Metric, Protocol, Split, Task};
+use sibo_text::{Template, Tokenizer};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The model that is asked, with what it reads and writes text by. An adapter need not be attached: then the
+/// numbers are the base's.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// The model.
+    pub model: &'a Model,
+    /// Its tokenizer.
+    pub tokenizer: &'a Tokenizer,
+    /// The template of instructions.
+    pub template: &'a Template,
+}
+
+/// How a task is asked.
+#[derive(Debug, Clone)]
+pub struct EvalOptions {
+    /// How a language model is asked; of no meaning for a class head.
+    pub protocol: Protocol,
+    /// Rows at a time.
+    pub batch: usize,
+    /// Longest row of a class head in tokens.
+    pub cutoff: usize,
+    /// Worked rows of train before each prompt (`lm-eval` only).
+    pub shots: Vec<Example>,
+    /// Beams instead of the protocol's own number.
+    pub beams: Option<usize>,
+    /// New tokens instead of the protocol's own number.
+    pub max_new_tokens: Option<usize>,
+    /// Standard errors of metrics that have no closed form.
+    pub bootstrap: Bootstrap,
+}
+
+impl Default for EvalOptions {
+    fn default() -> Self {
+        EvalOptions {
+            protocol: Protocol::Clean,
+            batch: 8,
+            cutoff: 512,
+            shots: vec![],
+            beams: None,
+            max_new_tokens: None,
+            bootstrap: Bootstrap::default(),
+        }
+    }
+}
+
+/// What a task gave.
+#[derive(Debug, Clone)]
+pub struct TaskEvaluation {
+    /// Its numbers, for [`sibo_tasks::results::write`].
+    pub result: TaskResult,
+    /// One record a row and filter.
+    pub samples: Vec<Sample>,
+    /// Predictions by metric and filter, for comparing two systems; in the order of `result.scores`.
+    pub predictions: Vec<(Metric, String, Predictions)>,
+    /// Whether the interruption flag ended it early: the numbers are of the rows until then.
+    pub interrupted: bool,
+}
+
+/// Rows done and rows in all.
+pub type Progress<'p> = &'p mut dyn FnMut(usize, usize);
+
+/// Asks `task` of a model, row by row. A class head answers classification and regression; a language model is
+/// asked as `options.protocol` says.
+pub fn evaluate(
+    asked: Asked<'_>,
+    task: &Task,
+    split: &Split,
+    options: &EvalOptions,
+    progress: Progress<'_>,
+    interrupt: &AtomicBool,
+) -> Result<TaskEvaluation, Error> {
+    let mut session = Session { asked, task, split, options, progress, interrupt, interrupted: false };
+    if asked.model.classes().is_some() {
+        return classes::evaluate(&mut session);
+    }
+    if !asked.model.is_causal() {
+        return Err(Error::Refused(format!(
+            "task `{}` needs a model with an answer: a class head (train one, or name an adapter that has one) or a causal head",
+            task.name()
+        )));
+    }
+    if task.is_generated(options.protocol) {
+        written::evaluate(&mut session)
+    } else {
+        choices::evaluate(&mut session)
+    }
+}
+
+/// One evaluation under way.
+struct Session<'a, 'p> {
+    asked: Asked<'a>,
+    task: &'a Task,
+    split: &'a Split,
+    options: &'a EvalOptions,
+    progress: Progress<'p>,
+    interrupt: &'a AtomicBool,
+    interrupted: bool,
+}
+
+impl<'a> Session<'a, '_> {
+    /// Rows in chunks until the end or the interruption; tells the progress between them.
+    fn in_chunks(&mut self, mut work: impl FnMut(&[Example]) -> Result<(), Error>) -> Result<(), Error> {
+        let all: &'a [Example] = &self.split.examples;
+        let mut done = 0;
+        for chunk in all.chunks(self.options.batch.max(1)) {
+            if self.interrupt.load(Ordering::Relaxed) {
+                self.interrupted = true;
+                break;
+            }
+            work(chunk)?;
+            done += chunk.len();
+            (self.progress)(done, all.len());
+        }
+        if done == 0 {
+            return Err(Error::Refused(format!(
+                "task `{}`: interrupted before a row was done",
+                self.task.name()
+            )));
+        }
+        Ok(())
+    }
+
+    /// Gathers numbers and records.
+    fn finish(
+        &self,
+        protocol: Option<Protocol>,
+        predictions: Vec<(Metric, String, Predictions)>,
+        samples: Vec<Sample>,
+        without_answer: Vec<(String, usize)>,
+    ) -> Result<TaskEvaluation, Error> {
+        let scores = predictions
+            .iter()
+            .map(|(metric, filter, predictions)| {
+                let score = metric.score(predictions, &self.options.bootstrap)?;
+                Ok(TaskScore { metric: *metric, filter: filter.clone(), score })
+            })
+            .collect::<Result<Vec<_>, Error>>()?;
+        let result = TaskResult {
+            task: self.task.name().into(),
+            version: self.task.spec().version,
+            scores,
+            original: self.split.rows_in_split,
+            effective: predictions.first().map_or(0, |(_, _, p)| p.len()),
+            shots: self.options.shots.len(),
+            without_answer,
+            config: self.config(protocol),
+        };
+        Ok(TaskEvaluation { result, samples, predictions, interrupted: self.interrupted })
+    }
+
+    fn config(&self, protocol: Option<Protocol>) -> Value {
+        json!({
+            "protocol": protocol.map_or("class head", Protocol::name),
+            "template": protocol.map(|_| self.asked.template.name()),
+            "file": self.split.file.display().to_string(),
+            "rows_in_file": self.split.rows_in_file,
+            "official_rows": self.split.official_rows,
+            "notes": self.split.notes,
+        })
+    }
+}
+
+fn doc(example: &Example) -> Value {
+    // An example holds texts and finite numbers only, so it has a JSON form.
+    serde_json::to_value(example).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,268 @@
+//! From a recipe and the folders that its names led to, to everything that a run or an evaluation needs.
+
+use crate::data::{self, Dataset, Limits};
+use crate::recipe::{ComputeChoice, Recipe, Source, Training, VALIDATION_ROWS};
+use crate::validate::Validation;
+use crate::{Error, batches};
+use sibo_model::{Compute, LoadOptions, Model};
+use sibo_peft::{AdapterConfig, TaskType};
+use sibo_tasks::spec::Kind;
+use sibo_tasks::{Example, Metric, Protocol, SplitName, Task, Wanted};
+use sibo_text::{Template, Tokenizer};
+use std::path::{Path, PathBuf};
+
+/// Where a recipe's names led.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Places {
+    /// The base model's folder.
+    pub model: PathBuf,
+    /// For a task: the root below which its files lie. For a data file: the file.
+    pub data: PathBuf,
+    /// The file of validation rows, where the recipe names one.
+    pub validation: Option<PathBuf>,
+}
+
+/// Everything that a run needs; [`crate::train`] takes its parts.
+pub struct Prepared {
+    /// The base with a fresh adapter.
+    pub model: Model,
+    /// Its tokenizer.
+    pub tokenizer: Tokenizer,
+    /// The run's template.
+    pub template: Template,
+    /// The task, where the recipe names one.
+    pub task: Option<Task>,
+    /// How a language model is asked about the task.
+    pub protocol: Option<Protocol>,
+    /// Rows to learn from.
+    pub train: Dataset,
+    /// Rows to validate by.
+    pub validation: Option<Dataset>,
+    /// What is measured on them beside the loss.
+    pub metrics: Vec<Metric>,
+    /// Sentences to show once: unknown keys of `config.json`, heads made new, notes of tokenizer and data.
+    pub notes: Vec<String>,
+}
+
+impl Prepared {
+    /// The rows to validate by, as the loop takes them.
+    pub fn validation(&self) -> Option<Validation<'_>> {
+        self.validation.as_ref().map(|data| Validation { data, metrics: self.metrics.clone() })
+    }
+}
+
+/// Whether a recipe's choice of numbers means bf16 on this machine.
+pub fn compute(choice: ComputeChoice) -> Compute {
+    let has_bf16 = sibo_kernels::isa::isa() == sibo_kernels::isa::Isa::Avx512Bf16;
+    match choice {
+        ComputeChoice::Bf16 => Compute::Bf16,
+        ComputeChoice::Auto if has_bf16 => Compute::Bf16,
+        ComputeChoice::Auto | ComputeChoice::F32 => Compute::F32,
+    }
+}
+
+/// Loads a recipe's model, attaches its adapter, and reads its rows. `now` is for templates that print the date
+/// (seconds since 1970).
+pub fn prepare(recipe: &Recipe, places: &Places, now: i64) -> Result<Prepared, Error> {
+    let training = &recipe.training;
+    let task = match &recipe.source {
+        Source::Task { task, .. } => Some(Task::open(task)?),
+        Source::File { .. } => None,
+    };
+    let classes = match &recipe.source {
+        Source::Task { protocol: None, .. } => task.as_ref().and_then(class_outputs),
+        _ => None,
+    };
+    let mut notes = Vec::new();
+    let mut model = load(&places.model, training, recipe.seed, classes, &mut notes)?;
+    let tokenizer = Tokenizer::from_folder(&places.model)?;
+    tokenizer.check_vocabulary(model.arch().vocab)?;
+    notes.extend(tokenizer.notes().iter().cloned());
+    let template = Template::choose(&recipe.template, &tokenizer, now)?;
+    let protocol = match (&recipe.source, model.is_causal()) {
+        (Source::Task { protocol, .. }, true) => Some(protocol.unwrap_or(Protocol::Clean)),
+        _ => None,
+    };
+    let reader = Reader { model: &model, tokenizer: &tokenizer, template: &template, training };
+    let (train, validation) = match &task {
+        Some(task) => reader.task(task, protocol, &places.data)?,
+        None => reader.file(recipe, places)?,
+    };
+    let metrics = task.as_ref().filter(|_| protocol.is_none()).map(|t| t.metrics(None)).unwrap_or_default();
+    attach(&mut model, &recipe.adapter, &recipe.model, recipe.seed)?;
+    Ok(Prepared {
+        model,
+        tokenizer,
+        template,
+        task,
+        protocol,
+        train,
+        validation: Some(validation),
+        metrics,
+        notes,
+    })
+}
+
+/// Outputs of the class head that a task asks for; none where it only suits a language model.
+pub fn class_outputs(task: &Task) -> Option<usize> {
+    match task.spec().kind {
+        Kind::Classification => Some(task.spec().labels.len()),
+        Kind::Regression => Some(1),
+        Kind::MultipleChoice | Kind::Generation => None,
+    }
+}
+
+/// Loads a base model; a class head of `classes` outputs is given to an encoder only.
+fn load(
+    folder: &Path,
+    training: &Training,
+    seed: u64,
+    classes: Option<usize>,
+    notes: &mut Vec<String>,
+) -> Result<Model, Error> {
+    let options = LoadOptions { compute: compute(training.compute), seed, classes, ..LoadOptions::default() };
+    let loaded = match Model::load(folder, &options) {
+        // A decoder has no class head; it is asked about the task in words.
+        Err(sibo_model::Error::Refused(_)) if classes.is_some() => {
+            Model::load(folder, &LoadOptions { classes: None, ..options })?
+        }
+        other => other?,
+    };
+    if !loaded.unknown_keys.is_empty() {
+        notes.push(format!(
+            "config.json has keys that nothing here knows: {}",
+            loaded.unknown_keys.join(", ")
+        ));
+    }
+    if !loaded.model.made_new().is_empty() {
+        let made = loaded.model.made_new().join(", ");
+        notes.push(format!("not in the model's folder and drawn from the seed: {made}"));
+    }
+    Ok(loaded.model)
+}
+
+/// Attaches a fresh adapter of the kind that the model's head asks for.
+pub fn attach(model: &mut Model, config: &AdapterConfig, base: &str, seed: u64) -> Result<(), Error> {
+    let mut config = config.clone();
+    if config.task_type.is_none() {
+        config.task_type = match (model.classes(), model.is_causal()) {
+            (Some(_), _) => Some(TaskType::SeqCls),
+            (None, true) => Some(TaskType::CausalLm),
+            (None, false) => None,
+        };
+    }
+    config.base_model.get_or_insert_with(|| base.to_owned());
+    Ok(model.attach(&config, seed)?)
+}
+
+struct Reader<'a> {
+    model: &'a Model,
+    tokenizer: &'a Tokenizer,
+    template: &'a Template,
+    training: &'a Training,
+}
+
+impl Reader<'_> {
+    fn limits(&self) -> Limits {
+        Limits { cutoff: self.training.cutoff_len, train_on_inputs: self.training.train_on_inputs }
+    }
+
+    fn task(
+        &self,
+        task: &Task,
+        protocol: Option<Protocol>,
+        root: &Path,
+    ) -> Result<(Dataset, Dataset), Error> {
+        let wanted = Wanted { validation_rows: self.training.validation_rows, ..Wanted::default() };
+        let limited = Wanted { limit: self.training.max_train_samples, ..wanted };
+        let train = task.load(root, SplitName::Train, &limited)?;
+        let validation = task.load(root, SplitName::Validation, &wanted)?;
+        let read = |split: sibo_tasks::Split| -> Result<Dataset, Error> {
+            let mut rows = task_rows(
+                task,
+                protocol,
+                &split.examples,
+                self.template,
+                self.tokenizer,
+                self.model,
+                &self.limits(),
+            )?;
+            rows.notes.extend(split.notes);
+            Ok(rows)
+        };
+        Ok((read(train)?, read(validation)?))
+    }
+
+    fn file(&self, recipe: &Recipe, places: &Places) -> Result<(Dataset, Dataset), Error> {
+        let Source::File { format, .. } = &recipe.source else {
+            return Err(Error::Refused("the recipe names a task, not a data file".into()));
+        };
+        let mut rows = sibo_tasks::read_instructions(&places.data, *format)?;
+        let held = match &places.validation {
+            Some(path) => sibo_tasks::read_instructions(path, *format)?,
+            None => hold_out(&mut rows, self.training.validation_rows, &places.data)?,
+        };
+        if let Some(limit) = self.training.max_train_samples.filter(|limit| *limit < rows.len()) {
+            rows = choose(rows, limit).0;
+        }
+        let read = |rows: &[Example], path: &Path| {
+            let place = path.display().to_string();
+            data::for_instructions(
+                rows,
+                &place,
+                self.template,
+                self.tokenizer,
+                self.model.arch(),
+                &self.limits(),
+            )
+        };
+        let held_path = places.validation.as_ref().unwrap_or(&places.data);
+        Ok((read(&rows, &places.data)?, read(&held, held_path)?))
+    }
+}
+
+/// Rows of a task for this model: classes for a class head, lessons for a language model.
+pub fn task_rows(
+    task: &Task,
+    protocol: Option<Protocol>,
+    examples: &[Example],
+    template: &Template,
+    tokenizer: &Tokenizer,
+    model: &Model,
+    limits: &Limits,
+) -> Result<Dataset, Error> {
+    match protocol {
+        Some(protocol) => {
+            data::for_lessons(task, examples, protocol, template, tokenizer, model.arch(), limits)
+        }
+        None => data::for_classes(task, examples, tokenizer, model.arch(), limits),
+    }
+}
+
+/// Takes validation rows out of a file's rows, by the fixed seed of all splits.
+fn hold_out(rows: &mut Vec<Example>, wanted: Option<usize>, path: &Path) -> Result<Vec<Example>, Error> {
+    // A small file gives a tenth at most, unless it is told otherwise.
+    let count = wanted.unwrap_or(VALIDATION_ROWS.min(rows.len() / 10).max(1));
+    if count >= rows.len() {
+        return Err(Error::Refused(format!(
+            "{}: {count} validation rows out of {} leave none to learn from; set training.validation_rows lower, or name a `validation` file",
+            path.display(),
+            rows.len()
+        )));
+    }
+    let (held, rest) = choose(std::mem::take(rows), count);
+    *rows = rest;
+    Ok(held)
+}
+
+/// `count` rows in a fixed seeded choice, and the others, both in their old order.
+fn choose(rows: Vec<Example>, count: usize) -> (Vec<Example>, Vec<Example>) {
+    let order = batches::order(&vec![0; rows.len()], sibo_tasks::SPLIT_SEED, u64::MAX, 1, false);
+    let mut chosen = vec![false; rows.len()];
+    order.iter().take(count).for_each(|i| chosen[*i] = true);
+    let (mut held, mut rest) = (Vec::new(), Vec::new());
+    for (row, chosen) in rows.into_iter().zip(chosen) {
+        if chosen { held.push(row) } else { rest.push(row) }
+    }
+    (held, rest)
+}

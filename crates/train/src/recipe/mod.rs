@@ -1,0 +1,216 @@
+//! A recipe: one TOML file that says all that a run takes. Unknown keys and wrong types are refused by name.
+
+mod default;
+mod reader;
+mod set;
+mod training;
+
+pub use set::set;
+pub use training::{ComputeChoice, OptimKind, Training, VALIDATION_ROWS, WARMUP_STEPS};
+
+use crate::Error;
+use reader::Reader;
+use serde_json::{Map, Value, json};
+use sibo_peft::AdapterConfig;
+use sibo_tasks::{InstructionFormat, Protocol};
+use std::path::{Path, PathBuf};
+
+/// Where a run's rows come from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Source {
+    /// A file of instructions, chats or texts (a path, or a name for the caller to resolve).
+    File {
+        /// The file.
+        data: String,
+        /// Its form, told by the first row where none is given.
+        format: Option<InstructionFormat>,
+        /// A file of validation rows; without it rows are held out.
+        validation: Option<String>,
+    },
+    /// A benchmark: its name, or the path of its TOML file.
+    Task {
+        /// The task.
+        task: String,
+        /// How a language model is asked; a classifier needs none. Default: `clean`.
+        protocol: Option<Protocol>,
+    },
+}
+
+/// All that a run takes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recipe {
+    /// The base model: a name for the caller to resolve, or a path.
+    pub model: String,
+    /// The rows.
+    pub source: Source,
+    /// The template around instructions.
+    pub template: String,
+    /// Where the run's folder is.
+    pub output_dir: PathBuf,
+    /// Seed of initial values, order and dropout.
+    pub seed: u64,
+    /// What is trained.
+    pub adapter: AdapterConfig,
+    /// How.
+    pub training: Training,
+    /// The `[adapter]` table as it was written.
+    adapter_table: Value,
+}
+
+/// The file in a run's folder that holds its resolved recipe.
+pub const FILE: &str = "recipe.toml";
+
+/// LLM-Adapters' and SIBO's prompt (method.md, section 2).
+const DEFAULT_TEMPLATE: &str = "alpaca";
+
+/// transformers' and LLM-Adapters' default seed.
+const DEFAULT_SEED: u64 = 42;
+
+const KEYS: &[&str] = &[
+    "model",
+    "data",
+    "data_format",
+    "validation",
+    "task",
+    "protocol",
+    "template",
+    "output_dir",
+    "seed",
+    "adapter",
+    "training",
+];
+
+impl Recipe {
+    /// Reads a recipe file.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let place = path.display().to_string();
+        Recipe::from_value(&place, &Recipe::read_value(path)?)
+    }
+
+    /// Reads a recipe file without judging its keys, for [`set`] to change.
+    pub fn read_value(path: &Path) -> Result<Value, Error> {
+        let bytes = std::fs::read(path).map_err(|e| Error::io(path, "read", e))?;
+        let place = path.display().to_string();
+        let text = String::from_utf8(bytes).map_err(|e| Error::Syntax {
+            place: place.clone(),
+            message: format!("not UTF-8 from byte {} on", e.utf8_error().valid_up_to()),
+        })?;
+        Recipe::parse_value(&place, &text)
+    }
+
+    /// Parses TOML found in `place`, without judging its keys.
+    pub fn parse_value(place: &str, text: &str) -> Result<Value, Error> {
+        toml::from_str(text)
+            .map_err(|e| Error::Syntax { place: place.into(), message: e.to_string().trim_end().to_owned() })
+    }
+
+    /// Reads a table found in `place`.
+    pub fn from_value(place: &str, value: &Value) -> Result<Self, Error> {
+        let mut reader = Reader::new(place, "", value, KEYS)?;
+        let model = reader.text("model")?;
+        let model = model.ok_or_else(|| reader.error("model", "is missing: a name, a folder or a Hub id"))?;
+        let source = read_source(&mut reader)?;
+        let empty = || json!({});
+        let adapter_table = reader.take("adapter").unwrap_or_else(empty);
+        let training = Training::read(place, &reader.take("training").unwrap_or_else(empty))?;
+        let output_dir = reader.text("output_dir")?;
+        let output_dir =
+            output_dir.ok_or_else(|| reader.error("output_dir", "is missing: a folder for the run"))?;
+        Ok(Recipe {
+            model,
+            source,
+            template: reader.text("template")?.unwrap_or_else(|| DEFAULT_TEMPLATE.into()),
+            output_dir: output_dir.into(),
+            seed: reader.seed("seed")?.unwrap_or(DEFAULT_SEED),
+            adapter: AdapterConfig::from_recipe(place, &adapter_table)?,
+            training,
+            adapter_table,
+        })
+    }
+
+    /// The recipe with every default filled in.
+    pub fn to_value(&self) -> Value {
+        let mut out = Map::new();
+        let mut put = |key: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                out.insert(key.into(), value);
+            }
+        };
+        put("model", Some(json!(self.model)));
+        match &self.source {
+            Source::File { data, format, validation } => {
+                put("data", Some(json!(data)));
+                put("data_format", format.map(|f| json!(f.name())));
+                put("validation", validation.as_ref().map(|v| json!(v)));
+            }
+            Source::Task { task, protocol } => {
+                put("task", Some(json!(task)));
+                put("protocol", protocol.map(|p| json!(p.name())));
+            }
+        }
+        put("template", Some(json!(self.template)));
+        put("output_dir", Some(json!(self.output_dir.display().to_string())));
+        put("seed", Some(json!(self.seed)));
+        let mut adapter = self.adapter_table.clone();
+        if let Some(table) = adapter.as_object_mut() {
+            table.entry("method").or_insert_with(|| json!(self.adapter.method.name()));
+        }
+        put("adapter", Some(adapter));
+        put("training", Some(self.training.to_value()));
+        Value::Object(out)
+    }
+
+    /// The resolved recipe as TOML.
+    pub fn to_toml(&self) -> String {
+        // Every value was read from TOML's types, so none is without a form in it.
+        toml::to_string_pretty(&self.to_value()).expect("a recipe has a TOML form")
+    }
+
+    /// A recipe with every key, its default and one line about it, for `sibo init`.
+    pub fn commented_default() -> String {
+        default::TEXT.into()
+    }
+}
+
+fn read_source(reader: &mut Reader) -> Result<Source, Error> {
+    let (data, task) = (reader.text("data")?, reader.text("task")?);
+    let format = reader.text("data_format")?;
+    let validation = reader.text("validation")?;
+    let protocol = reader.text("protocol")?;
+    match (data, task) {
+        (Some(data), None) => {
+            if protocol.is_some() {
+                return Err(
+                    reader.error("protocol", "belongs to a task; a data file is asked by its template")
+                );
+            }
+            let named = |name: String| {
+                InstructionFormat::named(&name).ok_or_else(|| {
+                    let all = InstructionFormat::ALL.map(InstructionFormat::name);
+                    reader.error("data_format", format!("\"{name}\" is none of {}", all.join(", ")))
+                })
+            };
+            Ok(Source::File { data, format: format.map(named).transpose()?, validation })
+        }
+        (None, Some(task)) => {
+            if format.is_some() || validation.is_some() {
+                let key = if format.is_some() { "data_format" } else { "validation" };
+                return Err(reader.error(key, "belongs to `data`; a task says itself how its rows are read"));
+            }
+            let protocol = protocol
+                .map(|p| {
+                    p.parse::<Protocol>().map_err(|_| {
+                        let all = Protocol::ALL.map(Protocol::name);
+                        reader.error("protocol", format!("\"{p}\" is none of {}", all.join(", ")))
+                    })
+                })
+                .transpose()?;
+            Ok(Source::Task { task, protocol })
+        }
+        (Some(_), Some(_)) => Err(reader.error("task", "give either `task` or `data`, not both")),
+        (None, None) => Err(reader.error("data", "is missing: give `data` (a file) or `task` (a benchmark)")),
+    }
+}
+
+#[cfg(test)]
+mod tests;
