@@ -3,6 +3,7 @@
 
 use sibo_kernels::activation::{self, Activation};
 use sibo_kernels::attention::{self, AttnShape, Seq};
+use sibo_kernels::frozen::{Compute, FrozenWeight, Store};
 use sibo_kernels::{Rows, drop, elementwise, gemm, layer_norm, loss, mix, optim, rms_norm, rope};
 use std::time::Instant;
 
@@ -36,21 +37,23 @@ fn on_both(pools: &[rayon::ThreadPool], work: impl Fn() + Sync) -> Vec<f64> {
     pools.iter().map(|p| p.install(|| best(&work))).collect()
 }
 
+/// Rows, in features and out features: SmolLM2-135M's projections, LoRA's, a part of the head, decoding.
+const SHAPES: [(usize, usize, usize); 10] = [
+    (1024, 576, 1536),
+    (1024, 1536, 576),
+    (1024, 576, 576),
+    (1024, 576, 192),
+    (1024, 576, 32),
+    (1024, 32, 576),
+    (512, 576, 49152),
+    (16, 576, 1536),
+    (1, 576, 1536),
+    (1, 576, 49152),
+];
+
 fn products(pools: &[rayon::ThreadPool]) {
     println!("f32 products, GFLOP/s on 1 / 2 threads (T x K x N)");
-    let shapes = [
-        (1024, 576, 1536),
-        (1024, 1536, 576),
-        (1024, 576, 576),
-        (1024, 576, 192),
-        (1024, 576, 32),
-        (1024, 32, 576),
-        (512, 576, 49152),
-        (16, 576, 1536),
-        (1, 576, 1536),
-        (1, 576, 49152),
-    ];
-    for (t, k, n) in shapes {
+    for (t, k, n) in SHAPES {
         let w = values(n * k);
         let (x, dy) = (Rows::from_vec(values(t * k), k), Rows::from_vec(values(t * n), n));
         let flop = 2.0 * (t * k * n) as f64 / 1e9;
@@ -80,6 +83,30 @@ fn products(pools: &[rayon::ThreadPool]) {
             }),
         );
         println!();
+    }
+}
+
+fn frozen_products(pools: &[rayon::ThreadPool]) {
+    println!("bf16 products with a frozen weight, GFLOP/s on 1 / 2 threads (T x K x N)");
+    for (t, k, n) in SHAPES {
+        let w = FrozenWeight::new(n, k, Store::F32(values(n * k)), Compute::Bf16);
+        let (x, dy) = (Rows::from_vec(values(t * k), k), Rows::from_vec(values(t * n), n));
+        let flop = 2.0 * (t * k * n) as f64 / 1e9;
+        let forward = on_both(pools, || {
+            let mut y = Rows::scratch(t, n);
+            w.forward(&x, &mut y);
+        });
+        let backward = on_both(pools, || {
+            let mut dx = Rows::scratch(t, k);
+            w.backward(&dy, 0.0, &mut dx);
+        });
+        println!(
+            "{t:5} x {k:5} x {n:5}  forward {:6.1} / {:6.1}  backward {:6.1} / {:6.1}",
+            flop / forward[0],
+            flop / forward[1],
+            flop / backward[0],
+            flop / backward[1]
+        );
     }
 }
 
@@ -218,6 +245,9 @@ fn main() {
     println!("instruction set: {}", sibo_kernels::isa::isa());
     if "products".contains(&filter) {
         products(&pools);
+    }
+    if "frozen".contains(&filter) {
+        frozen_products(&pools);
     }
     if "elementwise".contains(&filter) {
         elementwise_operations(&pools);

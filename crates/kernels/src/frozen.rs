@@ -1,72 +1,36 @@
 //! [`FrozenWeight`]: the only place that knows how the weight of a frozen linear layer is stored.
 
+mod pack;
+mod product;
+mod store;
+
 use crate::Rows;
 use crate::gemm;
-use half::{bf16, f16};
+use pack::{PANEL, Packed, fold, hash_values};
+use rayon::prelude::*;
+pub use store::Store;
 
 /// In which arithmetic a frozen layer multiplies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compute {
     /// f32 throughout.
     F32,
-    /// Operands rounded to bf16, products summed in f32.
+    /// Operands (the weight, and rows on their way into the product) rounded to bf16, products summed in f32.
     Bf16,
 }
 
-/// A weight as read from a file, row-major (out, in).
-#[derive(Clone, Debug)]
-pub enum Store {
-    /// 32-bit floats.
-    F32(Vec<f32>),
-    /// bfloat16.
-    Bf16(Vec<bf16>),
-    /// IEEE half precision.
-    F16(Vec<f16>),
-    /// 8-bit integers with one scale for each `block` columns of a row: scale (out, in / block, rounded up).
-    I8 {
-        /// The integers, (out, in).
-        q: Vec<i8>,
-        /// The scales.
-        scale: Vec<f32>,
-        /// The columns that share a scale.
-        block: usize,
-    },
-}
-
-impl Store {
-    fn len(&self) -> usize {
-        match self {
-            Store::F32(v) => v.len(),
-            Store::Bf16(v) => v.len(),
-            Store::F16(v) => v.len(),
-            Store::I8 { q, .. } => q.len(),
-        }
-    }
-
-    fn widen(self, inp: usize) -> Vec<f32> {
-        match self {
-            Store::F32(v) => v,
-            Store::Bf16(v) => v.into_iter().map(f32::from).collect(),
-            Store::F16(v) => v.into_iter().map(f32::from).collect(),
-            Store::I8 { q, scale, block } => {
-                let per_row = inp.div_ceil(block);
-                let mut wide = Vec::with_capacity(q.len());
-                for (row, q) in q.chunks_exact(inp).enumerate() {
-                    let scales = &scale[row * per_row..(row + 1) * per_row];
-                    let values = q.iter().enumerate();
-                    wide.extend(values.map(|(c, q)| f32::from(*q) * scales[c / block]));
-                }
-                wide
-            }
-        }
-    }
-}
-
-/// The weight of a frozen linear layer, (out, in), converted once into the form its arithmetic wants.
+/// The weight of a frozen linear layer, (out, in), converted once into the form its arithmetic wants. It has no
+/// gradient slot.
 pub struct FrozenWeight {
     out: usize,
     inp: usize,
-    values: Vec<f32>,
+    values: Values,
+}
+
+enum Values {
+    /// Row-major (out, in): products pack it on the way, rows and a few inner products read it as it is.
+    F32(Vec<f32>),
+    Bf16(Packed),
 }
 
 impl FrozenWeight {
@@ -75,13 +39,12 @@ impl FrozenWeight {
     /// # Panics
     /// When the lengths do not fit the shape; the loader checks files before.
     pub fn new(out: usize, inp: usize, store: Store, compute: Compute) -> FrozenWeight {
-        assert_eq!(store.len(), out * inp, "a ({out}, {inp}) weight has another length");
-        if let Store::I8 { scale, block, .. } = &store {
-            assert!(*block > 0, "a block of 0 columns");
-            assert_eq!(scale.len(), out * inp.div_ceil(*block), "scales do not fit ({out}, {inp}) / {block}");
-        }
-        let _ = compute;
-        FrozenWeight { out, inp, values: store.widen(inp) }
+        store.check(out, inp);
+        let values = match compute {
+            Compute::F32 => Values::F32(store.into_f32(inp)),
+            Compute::Bf16 => Values::Bf16(Packed::new(out, inp, &store)),
+        };
+        FrozenWeight { out, inp, values }
     }
 
     /// The number of out features, N.
@@ -94,62 +57,101 @@ impl FrozenWeight {
         self.inp
     }
 
+    /// In which arithmetic it multiplies.
+    pub fn compute(&self) -> Compute {
+        match self.values {
+            Values::F32(_) => Compute::F32,
+            Values::Bf16(_) => Compute::Bf16,
+        }
+    }
+
     /// Bytes of memory held.
     pub fn bytes(&self) -> usize {
-        self.values.len() * size_of::<f32>()
+        match &self.values {
+            Values::F32(values) => size_of_val(&values[..]),
+            Values::Bf16(packed) => packed.bytes(),
+        }
     }
 
     /// y = x W^T; x (T, K), y (T, N).
     pub fn forward(&self, x: &Rows, y: &mut Rows) {
         assert_eq!(x.width(), self.inp, "x is not as wide as the weight's input");
         assert_eq!(y.width(), self.out, "y is not as wide as the weight's output");
-        gemm::nt(1.0, x, &self.values, 0.0, y);
+        assert_eq!(x.rows(), y.rows(), "x and y differ in rows");
+        match &self.values {
+            Values::F32(values) => gemm::nt(1.0, x, values, 0.0, y),
+            Values::Bf16(packed) => product::forward(packed, x, y),
+        }
     }
 
     /// dx = beta dx + dy W; dy (T, N), dx (T, K). The weight itself has no gradient.
     pub fn backward(&self, dy: &Rows, beta: f32, dx: &mut Rows) {
         assert_eq!(dx.width(), self.inp, "dx is not as wide as the weight's input");
         assert_eq!(dy.width(), self.out, "dy is not as wide as the weight's output");
-        gemm::nn(1.0, dy, &self.values, beta, dx);
-    }
-
-    /// Row `i` of W, widened: out (K).
-    pub fn row(&self, i: usize, out: &mut [f32]) {
-        out.copy_from_slice(&self.values[i * self.inp..(i + 1) * self.inp]);
-    }
-
-    /// All of W, widened, (N, K).
-    pub fn to_f32(&self) -> Vec<f32> {
-        self.values.clone()
-    }
-
-    /// Whether any value is infinite or not a number.
-    pub fn has_non_finite(&self) -> bool {
-        !self.values.iter().all(|v| v.is_finite())
-    }
-
-    /// A hash of the shape and the widened values, for the fingerprint of a base model.
-    pub fn hash64(&self) -> u64 {
-        let mut row = vec![0.0; self.inp];
-        let mut h = [self.out, self.inp].iter().fold(0, |h, n| fold(h, *n as u64));
-        for i in 0..self.out {
-            self.row(i, &mut row);
-            h = row.iter().fold(h, |h, v| fold(h, u64::from(v.to_bits())));
+        assert_eq!(dy.rows(), dx.rows(), "dy and dx differ in rows");
+        match &self.values {
+            Values::F32(values) => gemm::nn(1.0, dy, values, beta, dx),
+            Values::Bf16(packed) => product::backward(packed, dy, beta, dx),
         }
-        h
+    }
+
+    /// Row `i` of W as the products see it, widened: out (K).
+    pub fn row(&self, i: usize, out: &mut [f32]) {
+        assert!(i < self.out, "row {i} of a weight with {} rows", self.out);
+        match &self.values {
+            Values::F32(values) => out.copy_from_slice(&values[i * self.inp..(i + 1) * self.inp]),
+            Values::Bf16(packed) => packed.row(i, out),
+        }
+    }
+
+    /// All of W as the products see it, widened, (N, K).
+    pub fn to_f32(&self) -> Vec<f32> {
+        match &self.values {
+            Values::F32(values) => values.clone(),
+            Values::Bf16(packed) => {
+                let mut wide = vec![0.0; self.out * self.inp];
+                if self.inp > 0 {
+                    let rows = wide.par_chunks_mut(self.inp).enumerate();
+                    rows.for_each(|(i, row)| packed.row(i, row));
+                }
+                wide
+            }
+        }
+    }
+
+    /// Whether any value, as it was read, is infinite or not a number.
+    pub fn has_non_finite(&self) -> bool {
+        match &self.values {
+            Values::F32(values) => values.par_chunks(1 << 16).any(|c| !c.iter().all(|v| v.is_finite())),
+            Values::Bf16(packed) => packed.non_finite,
+        }
+    }
+
+    /// A hash of the shape and of the values as they were read, widened to f32 (the same under either [`Compute`]),
+    /// for the fingerprint of a base model.
+    pub fn hash64(&self) -> u64 {
+        match &self.values {
+            Values::Bf16(packed) => packed.hash,
+            Values::F32(values) => {
+                let blocks = values.par_chunks((PANEL * self.inp).max(1));
+                let hashes: Vec<u64> = blocks.map(hash_values).collect();
+                hash_weight(self.out, self.inp, &hashes)
+            }
+        }
     }
 }
 
-/// One step of a 64-bit multiplicative hash (a large odd constant; the high bits are folded down).
-fn fold(h: u64, value: u64) -> u64 {
-    let h = (h.rotate_left(23) ^ value ^ 0x3c6e_f372_fe94_f82b).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    h ^ (h >> 32)
+/// From the hashes of the blocks of [`PANEL`] rows.
+fn hash_weight(out: usize, inp: usize, blocks: &[u64]) -> u64 {
+    let shape = [out as u64, inp as u64];
+    shape.iter().chain(blocks).fold(0, |h, v| fold(h, *v))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::*;
+    use half::{bf16, f16};
 
     #[test]
     fn stores_are_widened() {
@@ -214,5 +216,77 @@ mod tests {
         }
         let turned = FrozenWeight::new(5, 3, Store::F32(values), Compute::F32);
         assert_ne!(base.hash64(), turned.hash64());
+    }
+
+    fn rounded(v: &[f32]) -> Vec<f64> {
+        v.iter().map(|v| bf16::from_f32(*v).to_f64()).collect()
+    }
+
+    /// Under bf16 compute: products of operands rounded to bf16, at sizes beside the panels (32), pairs (2), cuts of
+    /// the contraction (512 steps) and tasks.
+    #[test]
+    fn bf16_products_equal_the_naive_ones_of_rounded_operands() {
+        for (t, inp, out) in
+            [(1, 1, 1), (1, 37, 65), (3, 1090, 33), (17, 64, 1100), (45, 71, 66), (230, 97, 131)]
+        {
+            let values = noise(out * inp, 1);
+            let w = FrozenWeight::new(out, inp, Store::F32(values.clone()), Compute::Bf16);
+            let (x, dy, start) = (noise_rows(t, inp, 2), noise_rows(t, out, 3), noise_rows(t, inp, 4));
+            let (rw, rx, rdy) = (rounded(&values), rounded(x.data()), rounded(dy.data()));
+            let (mut y, mut dx) = (vec![0.0; t * out], vec![0.0; t * inp]);
+            for i in 0..t {
+                for c in 0..inp {
+                    dx[i * inp + c] = -0.6 * f64::from(start.row(i)[c]);
+                }
+                for o in 0..out {
+                    for c in 0..inp {
+                        y[i * out + o] += rx[i * inp + c] * rw[o * inp + c];
+                        dx[i * inp + c] += rdy[i * out + o] * rw[o * inp + c];
+                    }
+                }
+            }
+            let run = || {
+                let (mut y, mut dx, mut dx_new) =
+                    (Rows::scratch(t, out), start.copy(), Rows::scratch(t, inp));
+                w.forward(&x, &mut y);
+                w.backward(&dy, -0.6, &mut dx);
+                dx_new.data_mut().fill(f32::NAN);
+                w.backward(&dy, 0.0, &mut dx_new);
+                assert!(dx_new.data().iter().all(|v| v.is_finite()));
+                [y.data(), dx.data()].concat()
+            };
+            everywhere(run, |isa, found| {
+                let (fast_y, fast_dx) = found.split_at(t * out);
+                assert_close(&format!("{isa} {t}x{inp}x{out} y"), fast_y, &y, 5e-6);
+                assert_close(&format!("{isa} {t}x{inp}x{out} dx"), fast_dx, &dx, 5e-6);
+            });
+            assert_eq!(wide(&w.to_f32()), rw);
+        }
+    }
+
+    #[test]
+    fn packing_keeps_what_was_read_in_mind() {
+        let make = |values: &[f32], compute| FrozenWeight::new(37, 5, Store::F32(values.to_vec()), compute);
+        let mut values = noise(185, 8);
+        let hashes = [Compute::F32, Compute::Bf16].map(|c| make(&values, c).hash64());
+        assert_eq!(hashes[0], hashes[1], "the fingerprint depends on the arithmetic");
+        // 64 out features and 6 in features, in two bytes each.
+        assert_eq!(make(&values, Compute::Bf16).bytes(), 64 * 6 * 2);
+        values[100] = f32::INFINITY;
+        assert!(make(&values, Compute::Bf16).has_non_finite());
+    }
+
+    #[test]
+    fn rounding_to_bf16_is_ieee() {
+        for i in 0..=u16::MAX {
+            for low in [0, 1, 0x7fff, 0x8000, 0x8001, 0xffff] {
+                let x = f32::from_bits(u32::from(i) << 16 | low);
+                let (found, expected) = (pack::round_to_bf16(x), bf16::from_f32(x));
+                assert!(
+                    found == expected.to_bits() || x.is_nan() && bf16::from_bits(found).is_nan(),
+                    "{x:e}"
+                );
+            }
+        }
     }
 }

@@ -9,36 +9,30 @@ mod pack;
 use crate::Rows;
 use crate::isa::isa;
 use crate::split::length;
-pub(crate) use engine::{Strided, product};
+pub(crate) use engine::{Operands, Product, Span, Target};
 use few::FewRows;
+pub(crate) use micro::{A_STRIDE, Order};
+pub(crate) use pack::{Strided, product};
 
 /// Up to this many rows packing w costs more than it gains.
 const FEW_ROWS: usize = 32;
-
-fn matrix(x: &[f32], width: usize) -> Strided<*const f32> {
-    Strided { pointer: x.as_ptr(), row: width, column: 1 }
-}
-
-fn transposed(x: &[f32], width: usize) -> Strided<*const f32> {
-    Strided { pointer: x.as_ptr(), row: 1, column: width }
-}
 
 /// y = beta y + alpha x w^T; x (T, K), w (N, K), y (T, N).
 pub fn nt(alpha: f32, x: &Rows, w: &[f32], beta: f32, y: &mut Rows) {
     assert_eq!(x.rows(), y.rows(), "x and y differ in rows");
     length("w", w.len(), y.width() * x.width());
-    let shape = (x.rows(), y.width(), x.width());
+    let (rows, columns, depth) = (x.rows(), y.width(), x.width());
+    let (x, w) = (Strided::rows(x.data(), depth), Strided::rows(w, depth));
+    let c = y.data_mut().as_mut_ptr();
     // SAFETY: the lengths were checked above, and `y` is borrowed exclusively.
     unsafe {
-        if x.rows() <= FEW_ROWS && x.rows() > 0 && y.width() > 0 {
-            let (x, w, y) = (matrix(x.data(), shape.2), matrix(w, shape.2), y.data_mut().as_mut_ptr());
-            let (rows, columns, depth) = shape;
-            FewRows { rows, columns, depth, alpha, x, w, beta, y }.run(isa());
-            return;
+        if rows <= FEW_ROWS && rows > 0 && columns > 0 {
+            let few = FewRows { rows, columns, depth, alpha, x, w, beta, y: c };
+            few.run(isa());
+        } else {
+            let target = Target { alpha, beta, c, row: columns };
+            product(isa(), (rows, columns, depth), x, w.flip(), target, true);
         }
-        let out = (y.data_mut().as_mut_ptr(), shape.1);
-        let (a, b) = (matrix(x.data(), shape.2), transposed(w, shape.2));
-        product(isa(), shape, alpha, a, b, beta, out, true);
     }
 }
 
@@ -47,12 +41,10 @@ pub fn nn(alpha: f32, dy: &Rows, w: &[f32], beta: f32, dx: &mut Rows) {
     assert_eq!(dy.rows(), dx.rows(), "dy and dx differ in rows");
     length("w", w.len(), dy.width() * dx.width());
     let shape = (dy.rows(), dx.width(), dy.width());
+    let (a, b) = (Strided::rows(dy.data(), shape.2), Strided::rows(w, shape.1));
+    let target = Target { alpha, beta, c: dx.data_mut().as_mut_ptr(), row: shape.1 };
     // SAFETY: the lengths were checked above, and `dx` is borrowed exclusively.
-    unsafe {
-        let out = (dx.data_mut().as_mut_ptr(), shape.1);
-        let (a, b) = (matrix(dy.data(), shape.2), matrix(w, shape.1));
-        product(isa(), shape, alpha, a, b, beta, out, true);
-    }
+    unsafe { product(isa(), shape, a, b, target, true) }
 }
 
 /// dw = beta dw + alpha dy^T x; dy (T, N), x (T, K), dw (N, K).
@@ -60,12 +52,10 @@ pub fn tn(alpha: f32, dy: &Rows, x: &Rows, beta: f32, dw: &mut [f32]) {
     assert_eq!(dy.rows(), x.rows(), "dy and x differ in rows");
     length("dw", dw.len(), dy.width() * x.width());
     let shape = (dy.width(), x.width(), dy.rows());
+    let (a, b) = (Strided::rows(dy.data(), shape.0), Strided::rows(x.data(), shape.1));
+    let target = Target { alpha, beta, c: dw.as_mut_ptr(), row: shape.1 };
     // SAFETY: the lengths were checked above, and `dw` is borrowed exclusively.
-    unsafe {
-        let out = (dw.as_mut_ptr(), shape.1);
-        let (a, b) = (transposed(dy.data(), shape.0), matrix(x.data(), shape.1));
-        product(isa(), shape, alpha, a, b, beta, out, true);
-    }
+    unsafe { product(isa(), shape, a.flip(), b, target, true) }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Attention against its definition, written out with whole matrices.
 
+use super::head::QUERY_BLOCK;
 use super::*;
 use crate::drop::{DropKey, row_keys};
 use crate::testing::*;

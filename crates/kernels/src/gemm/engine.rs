@@ -6,15 +6,14 @@
 
 use super::micro::{A_STRIDE, Micro, Order, Plain, Tile};
 #[cfg(target_arch = "x86_64")]
-use super::micro::{Avx2, Avx512};
-use super::pack::{order_of, pack_a, pack_b};
+use super::micro::{Avx2, Avx512, Avx512Pairs};
 use crate::isa::Isa;
 use rayon::prelude::*;
 use std::cell::RefCell;
 
-/// Contraction steps between two visits to the result: a tile of `a` fits the first-level cache, a block of panels
+/// Contraction steps (single, or pairs of bf16) between two visits to the result: a tile of `a` fits the first-level cache, a block of panels
 /// the second.
-pub(super) const DEPTH: usize = 512;
+pub(crate) const DEPTH: usize = 512;
 /// Columns of the result in one task, at most; panels of this many columns and `DEPTH` steps take 512 KiB.
 const COLUMNS: usize = 256;
 /// Rows of the result in one task, at most, where there are columns enough to keep the tasks many.
@@ -26,70 +25,92 @@ const TASKS: usize = 6;
 /// Products of fewer multiplications than this run as one task.
 const SMALL: usize = 1 << 18;
 
-/// A strided matrix operand: element (i, j) is at `pointer + i * row + j * column`. One of the strides is 1.
+/// Where the tiles of the left and the panels of the right operand of a product come from. A step of the contraction
+/// is whatever the kernel consumes at once: one index, or a pair for the kernels that multiply pairs.
+pub(crate) trait Operands: Copy + Send + Sync {
+    /// The order of a packed tile of the left operand.
+    fn order(&self) -> Order;
+
+    /// Packs rows `first..first + rows` and steps `from..from + depth` of the left operand as one tile of `height`
+    /// rows (those beyond `rows` are zeros).
+    ///
+    /// # Safety
+    /// The rows and steps exist; `tile` has room for the tile in [`Operands::order`].
+    unsafe fn left(&self, isa: Isa, rows: Span, steps: Span, height: usize, tile: *mut f32);
+
+    /// Panels of `nr` columns with `columns` and `steps` of the right operand, packed into `buffer` or found where
+    /// they are: the first panel, and the distance from one to the next. `columns` starts at a multiple of `nr`.
+    ///
+    /// # Safety
+    /// The columns and steps exist; `buffer` has room for whole panels.
+    unsafe fn right(
+        &self,
+        isa: Isa,
+        columns: Span,
+        steps: Span,
+        nr: usize,
+        buffer: *mut f32,
+    ) -> (*const f32, usize);
+}
+
+/// `count` indices from `first` on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) first: usize,
+    pub(crate) count: usize,
+}
+
+/// Where a product goes: c = beta c + alpha a b, rows contiguous and `row` apart; beta 0 does not read c.
 #[derive(Clone, Copy)]
-pub(crate) struct Strided<P> {
-    pub(crate) pointer: P,
+pub(crate) struct Target {
+    pub(crate) alpha: f32,
+    pub(crate) beta: f32,
+    pub(crate) c: *mut f32,
     pub(crate) row: usize,
-    pub(crate) column: usize,
 }
 
-/// c = beta c + alpha a b.
+/// A product: its shape (rows, columns, steps of the contraction), operands and target.
 #[derive(Clone, Copy)]
-struct Product {
-    rows: usize,
-    columns: usize,
-    depth: usize,
-    alpha: f32,
-    a: Strided<*const f32>,
-    b: Strided<*const f32>,
-    beta: f32,
-    c: *mut f32,
-    c_row: usize,
+pub(crate) struct Product<O> {
+    pub(crate) shape: (usize, usize, usize),
+    pub(crate) operands: O,
+    pub(crate) target: Target,
 }
 
-// SAFETY: tasks read a and b and write disjoint parts of c.
-unsafe impl Send for Product {}
+// SAFETY: tasks read the operands and write disjoint parts of c.
+unsafe impl<O: Operands> Send for Product<O> {}
 // SAFETY: as above.
-unsafe impl Sync for Product {}
+unsafe impl<O: Operands> Sync for Product<O> {}
 
-/// c = beta c + alpha a b, with a (m, k), b (k, n), c (m, n) whose rows are contiguous and `c_row` apart;
-/// beta 0 does not read c. With `parallel` the work goes to the current thread pool.
-///
-/// # Safety
-/// Every element named by the shapes and strides lies in memory that is valid for reading (a, b) or writing (c),
-/// and c overlaps neither a nor b.
-pub(crate) unsafe fn product(
-    isa: Isa,
-    (rows, columns, depth): (usize, usize, usize),
-    alpha: f32,
-    a: Strided<*const f32>,
-    b: Strided<*const f32>,
-    beta: f32,
-    (c, c_row): (*mut f32, usize),
-    parallel: bool,
-) {
-    let product = Product { rows, columns, depth, alpha, a, b, beta, c, c_row };
-    if rows == 0 || columns == 0 {
-        return;
-    }
-    if depth == 0 {
-        // SAFETY: the caller's promise.
-        unsafe { product.only_beta() };
-        return;
-    }
-    let parallel = parallel && rows * columns * depth >= SMALL;
-    // SAFETY: the caller's promise; an `Isa` names only what this CPU has.
-    unsafe {
-        match isa {
-            Isa::Scalar => product.run::<Plain>(isa, parallel),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => product.run::<Avx2>(isa, parallel),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 | Isa::Avx512Bf16 => product.run::<Avx512>(isa, parallel),
-            #[cfg(not(target_arch = "x86_64"))]
-            _ => product.run::<Plain>(isa, parallel),
+impl<O: Operands> Product<O> {
+    /// Computes the product with the f32 kernels; with `parallel`, in the current thread pool.
+    ///
+    /// # Safety
+    /// The operands can give every row, column and step of the shape; c is valid for writing, and nothing else
+    /// reads or writes it meanwhile.
+    pub(crate) unsafe fn compute(&self, isa: Isa, parallel: bool) {
+        // SAFETY: the caller's promise; an `Isa` names only what this CPU has.
+        unsafe {
+            match isa {
+                Isa::Scalar => self.run::<Plain>(isa, parallel),
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx2 => self.run::<Avx2>(isa, parallel),
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx512 | Isa::Avx512Bf16 => self.run::<Avx512>(isa, parallel),
+                #[cfg(not(target_arch = "x86_64"))]
+                _ => self.run::<Plain>(isa, parallel),
+            }
         }
+    }
+
+    /// The same for operands that are pairs of bf16.
+    ///
+    /// # Safety
+    /// As [`Product::compute`], and the CPU has [`Isa::Avx512Bf16`].
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) unsafe fn compute_pairs(&self, parallel: bool) {
+        // SAFETY: the caller's promise.
+        unsafe { self.run::<Avx512Pairs>(Isa::Avx512Bf16, parallel) }
     }
 }
 
@@ -106,81 +127,87 @@ fn cut(rows: usize, columns: usize, nr: usize) -> (usize, usize) {
 }
 
 /// Part `i` of `total` cut into `parts`, at multiples of `unit`.
-fn part(total: usize, parts: usize, unit: usize, i: usize) -> (usize, usize) {
+fn part(total: usize, parts: usize, unit: usize, i: usize) -> Span {
     let size = total.div_ceil(parts).next_multiple_of(unit);
-    let start = (i * size).min(total);
-    (start, size.min(total - start))
+    let first = (i * size).min(total);
+    Span { first, count: size.min(total - first) }
 }
 
-impl Product {
-    unsafe fn only_beta(&self) {
-        for i in 0..self.rows {
-            // SAFETY: row i of c is valid for writing.
-            let row = unsafe { std::slice::from_raw_parts_mut(self.c.add(i * self.c_row), self.columns) };
-            if self.beta == 0.0 {
-                row.fill(0.0);
-            } else {
-                row.iter_mut().for_each(|c| *c *= self.beta);
-            }
-        }
-    }
-
+impl<O: Operands> Product<O> {
     unsafe fn run<M: Micro>(&self, isa: Isa, parallel: bool) {
-        let task = |rows: (usize, usize), columns: (usize, usize)| {
+        let (rows, columns, steps) = self.shape;
+        if rows == 0 || columns == 0 {
+            return;
+        }
+        if steps == 0 {
+            // SAFETY: the caller's promise.
+            unsafe { self.only_beta() };
+            return;
+        }
+        let task = |rows: Span, columns: Span| {
             BUFFERS.with_borrow_mut(|buffers| {
                 let (a, b) = buffers.split_at_mut(A_TILE);
+                let (a, b) = (a.as_mut_ptr().cast(), b.as_mut_ptr().cast());
                 // SAFETY: the caller's promise; tasks write disjoint blocks of c.
-                unsafe { self.task::<M>(isa, rows, columns, a.as_mut_ptr().cast(), b.as_mut_ptr().cast()) }
+                unsafe { self.task::<M>(isa, rows, columns, a, b) }
             });
         };
-        if !parallel {
-            for j in 0..self.columns.div_ceil(COLUMNS) {
-                let first = j * COLUMNS;
-                task((0, self.rows), (first, COLUMNS.min(self.columns - first)));
+        if !parallel || rows * columns * steps < SMALL {
+            for first in (0..columns).step_by(COLUMNS) {
+                let count = COLUMNS.min(columns - first);
+                task(Span { first: 0, count: rows }, Span { first, count });
             }
             return;
         }
-        let (by_rows, by_columns) = cut(self.rows, self.columns, M::NR);
+        let (by_rows, by_columns) = cut(rows, columns, M::NR);
         (0..by_rows * by_columns).into_par_iter().for_each(|i| {
-            let rows = part(self.rows, by_rows, M::MR, i / by_columns);
-            let columns = part(self.columns, by_columns, M::NR, i % by_columns);
-            if rows.1 > 0 && columns.1 > 0 {
+            let rows = part(rows, by_rows, M::MR, i / by_columns);
+            let columns = part(columns, by_columns, M::NR, i % by_columns);
+            if rows.count > 0 && columns.count > 0 {
                 task(rows, columns);
             }
         });
     }
 
-    /// One block of c: panels of `b` are packed once for each cut of the contraction, tiles of `a` once for each
-    /// pass over the panels.
-    unsafe fn task<M: Micro>(
-        &self,
-        isa: Isa,
-        (row, rows): (usize, usize),
-        (column, columns): (usize, usize),
-        a_tile: *mut f32,
-        panels: *mut f32,
-    ) {
-        let order = order_of(self.a);
-        for from in (0..self.depth).step_by(DEPTH) {
-            let depth = DEPTH.min(self.depth - from);
-            let beta = if from == 0 { self.beta } else { 1.0 };
+    unsafe fn only_beta(&self) {
+        for i in 0..self.shape.0 {
+            let start = self.target.c.wrapping_add(i * self.target.row);
+            // SAFETY: row i of c is valid for writing.
+            let row = unsafe { std::slice::from_raw_parts_mut(start, self.shape.1) };
+            if self.target.beta == 0.0 {
+                row.fill(0.0);
+            } else {
+                row.iter_mut().for_each(|c| *c *= self.target.beta);
+            }
+        }
+    }
+
+    /// One block of c: panels of the right operand are made once for each cut of the contraction, tiles of the left
+    /// once for each pass over the panels.
+    unsafe fn task<M: Micro>(&self, isa: Isa, rows: Span, columns: Span, a_tile: *mut f32, buffer: *mut f32) {
+        let (order, target) = (self.operands.order(), &self.target);
+        for from in (0..self.shape.2).step_by(DEPTH) {
+            let depth = DEPTH.min(self.shape.2 - from);
+            let beta = if from == 0 { target.beta } else { 1.0 };
+            let steps = Span { first: from, count: depth };
             // SAFETY: the block lies inside the operands; the buffers hold the largest tile and block of panels.
             unsafe {
-                pack_b(isa, self.b, (column, columns), (from, depth), M::NR, panels);
-                for r in (0..rows).step_by(M::MR) {
-                    let count = M::MR.min(rows - r);
+                let (panels, distance) = self.operands.right(isa, columns, steps, M::NR, buffer);
+                for r in (0..rows.count).step_by(M::MR) {
+                    let count = M::MR.min(rows.count - r);
                     let height = M::height(count);
-                    pack_a(isa, self.a, row + r, count, from, depth, height, a_tile);
-                    for (p, j) in (0..columns).step_by(M::NR).enumerate() {
-                        let size = (count, M::NR.min(columns - j));
+                    let first = rows.first + r;
+                    self.operands.left(isa, Span { first, count }, steps, height, a_tile);
+                    for (p, j) in (0..columns.count).step_by(M::NR).enumerate() {
+                        let size = (count, M::NR.min(columns.count - j));
                         let tile = Tile {
                             depth,
                             a: a_tile,
-                            b: panels.add(p * M::NR * depth),
-                            alpha: self.alpha,
+                            b: panels.add(p * distance),
+                            alpha: target.alpha,
                             beta,
-                            c: self.c.add((row + r) * self.c_row + column + j),
-                            c_row: self.c_row,
+                            c: target.c.add(first * target.row + columns.first + j),
+                            c_row: target.row,
                         };
                         run_tile::<M>(order, height, tile, size);
                     }

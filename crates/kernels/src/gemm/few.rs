@@ -1,7 +1,7 @@
 //! x w^T for a few rows of x: no packing, because reading w once is most of the work. Inner products of up to four
 //! rows of x with four rows of w, vectors along the contraction.
 
-use super::engine::Strided;
+use super::pack::Strided;
 use crate::isa::Isa;
 use rayon::prelude::*;
 
@@ -17,8 +17,8 @@ pub(super) struct FewRows {
     pub(super) columns: usize,
     pub(super) depth: usize,
     pub(super) alpha: f32,
-    pub(super) x: Strided<*const f32>,
-    pub(super) w: Strided<*const f32>,
+    pub(super) x: Strided,
+    pub(super) w: Strided,
     pub(super) beta: f32,
     pub(super) y: *mut f32,
 }

@@ -1,12 +1,86 @@
 //! Copies of operands in the order in which the kernels of `micro.rs` read them, short of nothing: rows and columns
 //! that a matrix does not have are zeros.
 
-use super::engine::Strided;
+use super::engine::{Operands, Product, Span, Target};
 use super::micro::{A_GROUP, A_STRIDE, Order};
 use crate::isa::{Isa, kernel};
 
+/// A strided matrix operand: element (i, j) is at `pointer + i * row + j * column`. One of the strides is 1.
+#[derive(Clone, Copy)]
+pub(crate) struct Strided {
+    pub(crate) pointer: *const f32,
+    pub(crate) row: usize,
+    pub(crate) column: usize,
+}
+
+impl Strided {
+    /// A row-major matrix.
+    pub(crate) fn rows(x: &[f32], width: usize) -> Strided {
+        Strided { pointer: x.as_ptr(), row: width, column: 1 }
+    }
+
+    /// The transpose.
+    pub(crate) fn flip(self) -> Strided {
+        Strided { pointer: self.pointer, row: self.column, column: self.row }
+    }
+}
+
+/// Two f32 matrices, packed on the way.
+#[derive(Clone, Copy)]
+struct Matrices {
+    a: Strided,
+    b: Strided,
+}
+
+// SAFETY: the operands are only read while a product runs, and its caller keeps them alive.
+unsafe impl Send for Matrices {}
+// SAFETY: as above.
+unsafe impl Sync for Matrices {}
+
+impl Operands for Matrices {
+    fn order(&self) -> Order {
+        order_of(self.a)
+    }
+
+    unsafe fn left(&self, isa: Isa, rows: Span, steps: Span, height: usize, tile: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe { pack_a(isa, self.a, rows, steps, height, tile) }
+    }
+
+    unsafe fn right(
+        &self,
+        isa: Isa,
+        columns: Span,
+        steps: Span,
+        nr: usize,
+        buffer: *mut f32,
+    ) -> (*const f32, usize) {
+        // SAFETY: the caller's promise.
+        unsafe { pack_b(isa, self.b, columns, steps, nr, buffer) };
+        (buffer, nr * steps.count)
+    }
+}
+
+/// c = beta c + alpha a b, with a (m, k), b (k, n), c (m, n).
+///
+/// # Safety
+/// Every element named by the shapes and strides lies in memory that is valid for reading (a, b) or writing (c),
+/// and c overlaps neither a nor b.
+pub(crate) unsafe fn product(
+    isa: Isa,
+    shape: (usize, usize, usize),
+    a: Strided,
+    b: Strided,
+    target: Target,
+    parallel: bool,
+) {
+    let operands = Matrices { a, b };
+    // SAFETY: the caller's promise.
+    unsafe { Product { shape, operands, target }.compute(isa, parallel) }
+}
+
 /// The order in which `a` is cheaper to copy: along its contiguous direction.
-pub(super) fn order_of(a: Strided<*const f32>) -> Order {
+pub(super) fn order_of(a: Strided) -> Order {
     if a.column == 1 { Order::Rows } else { Order::Columns }
 }
 
@@ -15,19 +89,13 @@ kernel!(
     ///
     /// # Safety
     /// Those elements of `a` are valid for reading; `tile` has room for `mr` rows of `depth` in `order_of(a)`.
-    pub(super) unsafe fn pack_a(a: Strided<*const f32>, first: usize, rows: usize, from: usize, depth: usize, mr: usize, tile: *mut f32) = pack_a_body
+    pub(super) unsafe fn pack_a(a: Strided, rows: Span, steps: Span, mr: usize, tile: *mut f32) = pack_a_body
 );
 
 #[inline(always)]
-unsafe fn pack_a_body<const FMA: bool>(
-    a: Strided<*const f32>,
-    first: usize,
-    rows: usize,
-    from: usize,
-    depth: usize,
-    mr: usize,
-    tile: *mut f32,
-) {
+unsafe fn pack_a_body<const FMA: bool>(a: Strided, rows: Span, steps: Span, mr: usize, tile: *mut f32) {
+    let (first, rows) = (rows.first, rows.count);
+    let (from, depth) = (steps.first, steps.count);
     // SAFETY: the caller's promise covers every read below; writes stay within mr rows of depth steps.
     unsafe {
         match order_of(a) {
@@ -78,14 +146,9 @@ unsafe fn copy_groups<const M: usize>(start: *const f32, column: usize, depth: u
 ///
 /// # Safety
 /// Those elements of `b` are valid for reading; `panels` has room for whole panels.
-pub(super) unsafe fn pack_b(
-    isa: Isa,
-    b: Strided<*const f32>,
-    (first, columns): (usize, usize),
-    (from, depth): (usize, usize),
-    nr: usize,
-    panels: *mut f32,
-) {
+pub(super) unsafe fn pack_b(isa: Isa, b: Strided, columns: Span, steps: Span, nr: usize, panels: *mut f32) {
+    let (first, columns) = (columns.first, columns.count);
+    let (from, depth) = (steps.first, steps.count);
     for p in 0..columns.div_ceil(nr) {
         let width = nr.min(columns - p * nr);
         // SAFETY: the caller's promise.

@@ -1,0 +1,189 @@
+//! Products with a weight in bf16 panels: the other operand is rounded to bf16 on the way, sums are f32.
+//!
+//! With AVX-512-BF16 the kernel multiplies pairs of bf16. Elsewhere blocks of the weight are widened to f32 and the
+//! f32 kernels run: the rounding points are the same, the order of summation is not.
+
+use super::pack::{PANEL, Packed, round_to_bf16, widen};
+use crate::Rows;
+use crate::gemm::{A_STRIDE, Operands, Order, Product, Span, Strided, Target};
+use crate::isa::{Isa, isa, kernel};
+
+/// y = x W^T; x (T, K), y (T, N).
+pub(super) fn forward(w: &Packed, x: &Rows, y: &mut Rows) {
+    let target = Target { alpha: 1.0, beta: 0.0, c: y.data_mut().as_mut_ptr(), row: w.out };
+    multiply(w, x, target, Direction::Forward);
+}
+
+/// dx = beta dx + dy W; dy (T, N), dx (T, K).
+pub(super) fn backward(w: &Packed, dy: &Rows, beta: f32, dx: &mut Rows) {
+    let target = Target { alpha: 1.0, beta, c: dx.data_mut().as_mut_ptr(), row: w.inp };
+    multiply(w, dy, target, Direction::Backward);
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    /// Contracts the in features.
+    Forward,
+    /// Contracts the out features.
+    Backward,
+}
+
+/// The shapes were checked by the caller: x is as wide as the contraction, the target as the result.
+fn multiply(w: &Packed, x: &Rows, target: Target, direction: Direction) {
+    let (columns, depth) = match direction {
+        Direction::Forward => (w.out, w.inp),
+        Direction::Backward => (w.inp, w.out),
+    };
+    let left = Strided::rows(x.data(), depth);
+    let operands = Frozen { left, depth, w, direction };
+    let isa = isa();
+    // SAFETY: the operands cover the shape, and the target is borrowed exclusively by the caller; pairs are
+    // multiplied only where the CPU can.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        if isa == Isa::Avx512Bf16 {
+            let shape = (x.rows(), columns, depth.div_ceil(2));
+            let operands = Pairs(operands);
+            Product { shape, operands, target }.compute_pairs(true);
+            return;
+        }
+        let shape = (x.rows(), columns, depth);
+        let operands = Widened(operands);
+        Product { shape, operands, target }.compute(isa, true);
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Frozen<'a> {
+    left: Strided,
+    depth: usize,
+    w: &'a Packed,
+    direction: Direction,
+}
+
+// SAFETY: the operands are only read while a product runs.
+unsafe impl Send for Frozen<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Frozen<'_> {}
+
+impl Frozen<'_> {
+    /// Elements `steps` of left row `t`.
+    ///
+    /// # Safety
+    /// They exist.
+    unsafe fn left_row(&self, t: usize, steps: Span) -> &[f32] {
+        let start = self.left.pointer.wrapping_add(t * self.left.row + steps.first);
+        // SAFETY: the caller's promise.
+        unsafe { std::slice::from_raw_parts(start, steps.count) }
+    }
+}
+
+kernel!(fn narrow(x: &[f32], to: &mut [u16]) = narrow_body);
+
+#[inline(always)]
+fn narrow_body<const FMA: bool>(x: &[f32], to: &mut [u16]) {
+    for (to, x) in to.iter_mut().zip(x) {
+        *to = round_to_bf16(*x);
+    }
+}
+
+kernel!(fn round(x: &[f32], to: &mut [f32]) = round_body);
+
+#[inline(always)]
+fn round_body<const FMA: bool>(x: &[f32], to: &mut [f32]) {
+    for (to, x) in to.iter_mut().zip(x) {
+        *to = widen(u32::from(round_to_bf16(*x)));
+    }
+}
+
+/// A step is a pair along the contraction.
+#[derive(Clone, Copy)]
+struct Pairs<'a>(Frozen<'a>);
+
+impl Operands for Pairs<'_> {
+    fn order(&self) -> Order {
+        Order::Rows
+    }
+
+    unsafe fn left(&self, isa: Isa, rows: Span, steps: Span, height: usize, tile: *mut f32) {
+        let first = 2 * steps.first;
+        let count = (2 * steps.count).min(self.0.depth - first);
+        for r in 0..height {
+            // SAFETY: the tile has room for `height` rows of `steps.count` pairs, which are as large as floats; the
+            // rows and elements read exist.
+            unsafe {
+                let to = tile.add(r * A_STRIDE).cast::<u16>();
+                let to = std::slice::from_raw_parts_mut(to, 2 * steps.count);
+                if r < rows.count {
+                    narrow(isa, self.0.left_row(rows.first + r, Span { first, count }), to);
+                    to[count..].fill(0);
+                } else {
+                    to.fill(0);
+                }
+            }
+        }
+    }
+
+    unsafe fn right(
+        &self,
+        isa: Isa,
+        columns: Span,
+        steps: Span,
+        nr: usize,
+        buffer: *mut f32,
+    ) -> (*const f32, usize) {
+        debug_assert_eq!(nr, PANEL);
+        let w = self.0.w;
+        if self.0.direction == Direction::Forward {
+            let first = w.at(columns.first / PANEL, steps.first);
+            return (first.cast(), w.pairs * PANEL);
+        }
+        let words = columns.count.div_ceil(nr) * nr * steps.count;
+        // SAFETY: the buffer has room for whole panels of 32-bit elements.
+        let panels = unsafe { std::slice::from_raw_parts_mut(buffer.cast(), words) };
+        w.turn(isa, columns, steps, panels);
+        (buffer, nr * steps.count)
+    }
+}
+
+/// A step is one index of the contraction; both operands are f32 that bf16 can hold.
+#[derive(Clone, Copy)]
+struct Widened<'a>(Frozen<'a>);
+
+impl Operands for Widened<'_> {
+    fn order(&self) -> Order {
+        Order::Rows
+    }
+
+    unsafe fn left(&self, isa: Isa, rows: Span, steps: Span, height: usize, tile: *mut f32) {
+        for r in 0..height {
+            // SAFETY: the tile has room for `height` rows of `steps.count`; the rows and elements read exist.
+            unsafe {
+                let to = std::slice::from_raw_parts_mut(tile.add(r * A_STRIDE), steps.count);
+                if r < rows.count {
+                    round(isa, self.0.left_row(rows.first + r, steps), to);
+                } else {
+                    to.fill(0.0);
+                }
+            }
+        }
+    }
+
+    unsafe fn right(
+        &self,
+        _isa: Isa,
+        columns: Span,
+        steps: Span,
+        nr: usize,
+        buffer: *mut f32,
+    ) -> (*const f32, usize) {
+        let floats = columns.count.div_ceil(nr) * nr * steps.count;
+        // SAFETY: the buffer has room for whole panels.
+        let panels = unsafe { std::slice::from_raw_parts_mut(buffer, floats) };
+        match self.0.direction {
+            Direction::Forward => self.0.w.widen_forward(columns, steps, nr, panels),
+            Direction::Backward => self.0.w.widen_backward(columns, steps, nr, panels),
+        }
+        (buffer, nr * steps.count)
+    }
+}

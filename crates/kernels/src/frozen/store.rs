@@ -1,0 +1,81 @@
+//! Weights as they are read from files.
+
+use half::{bf16, f16};
+use rayon::prelude::*;
+
+/// A weight as read from a file, row-major (out, in).
+#[derive(Clone, Debug)]
+pub enum Store {
+    /// 32-bit floats.
+    F32(Vec<f32>),
+    /// bfloat16.
+    Bf16(Vec<bf16>),
+    /// IEEE half precision.
+    F16(Vec<f16>),
+    /// 8-bit integers with one scale for each `block` columns of a row: scale (out, in / block, rounded up).
+    I8 {
+        /// The integers, (out, in).
+        q: Vec<i8>,
+        /// The scales.
+        scale: Vec<f32>,
+        /// The columns that share a scale.
+        block: usize,
+    },
+}
+
+impl Store {
+    fn len(&self) -> usize {
+        match self {
+            Store::F32(v) => v.len(),
+            Store::Bf16(v) => v.len(),
+            Store::F16(v) => v.len(),
+            Store::I8 { q, .. } => q.len(),
+        }
+    }
+
+    /// Asserts that the lengths fit the shape.
+    #[track_caller]
+    pub(super) fn check(&self, out: usize, inp: usize) {
+        let found = self.len();
+        assert!(found == out * inp, "a ({out}, {inp}) weight has {found} values");
+        if let Store::I8 { scale, block, .. } = self {
+            assert!(*block > 0, "a scale for each 0 columns");
+            let expected = out * inp.div_ceil(*block);
+            assert!(
+                scale.len() == expected,
+                "a ({out}, {inp}) weight in blocks of {block} has {} scales, not {expected}",
+                scale.len()
+            );
+        }
+    }
+
+    /// Row `i`, widened (or dequantised) into `out` (inp).
+    pub(super) fn row(&self, i: usize, out: &mut [f32]) {
+        let part = i * out.len()..(i + 1) * out.len();
+        match self {
+            Store::F32(v) => out.copy_from_slice(&v[part]),
+            Store::Bf16(v) => out.iter_mut().zip(&v[part]).for_each(|(o, v)| *o = f32::from(*v)),
+            Store::F16(v) => out.iter_mut().zip(&v[part]).for_each(|(o, v)| *o = f32::from(*v)),
+            Store::I8 { q, scale, block } => {
+                let scales = &scale[i * out.len().div_ceil(*block)..];
+                let blocks = out.chunks_mut(*block).zip(q[part].chunks(*block));
+                for ((out, q), scale) in blocks.zip(scales) {
+                    out.iter_mut().zip(q).for_each(|(o, q)| *o = f32::from(*q) * scale);
+                }
+            }
+        }
+    }
+
+    /// All of it, widened.
+    pub(super) fn into_f32(self, inp: usize) -> Vec<f32> {
+        if let Store::F32(values) = self {
+            return values;
+        }
+        let mut wide = vec![0.0; self.len()];
+        if inp > 0 {
+            let rows = wide.par_chunks_mut(inp).enumerate();
+            rows.for_each(|(i, row)| self.row(i, row));
+        }
+        wide
+    }
+}
