@@ -90,6 +90,14 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// A folder in which no file can be told to hold the rows.
+    #[error("{}: {problem}", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What is in it and what would be right.
+        problem: String,
+    },
     /// Bytes that are no UTF-8.
     #[error("{}: line {line}: not UTF-8 (byte {byte} of the line is 0x{value:02x}); save the file as UTF-8", path.display())]
     Utf8 {

@@ -55,8 +55,10 @@ impl InstructionFormat {
     }
 }
 
-/// Reads training rows from `path`; without a `format` the first row's keys decide it for all rows.
+/// Reads training rows from `path`, a file or a folder with one; without a `format` the first row's keys
+/// decide it for all rows.
 pub fn read(path: &Path, format: Option<InstructionFormat>) -> Result<Vec<Example>, Error> {
+    let path = &*super::folder::rows_file(path)?;
     if path.extension().is_some_and(|e| e == "parquet" || e == "arrow") {
         return Err(Error::Parquet { path: path.to_owned() });
     }
