@@ -7,16 +7,26 @@ use sibo_kernels::frozen::{Compute, FrozenWeight, Store};
 use sibo_kernels::{Rows, drop, elementwise, gemm, layer_norm, loss, mix, optim, rms_norm, rope};
 use std::time::Instant;
 
-/// Seconds of the fastest of the runs that fit into about 0.4 s.
+/// Seconds that this thread has had a CPU: on a busy machine the wall clock counts the others' work too.
+fn thread_seconds() -> f64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the call fills in the structure it is given.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
+}
+
+/// Seconds of the fastest of the runs that fit into about 0.4 s: CPU time on one thread, wall clock on more.
 fn best(mut work: impl FnMut()) -> f64 {
     work();
-    let start = Instant::now();
+    let (start, origin) = (Instant::now(), Instant::now());
+    let alone = sibo_kernels::threads() == 1;
+    let now = || if alone { thread_seconds() } else { origin.elapsed().as_secs_f64() };
     let mut best = f64::INFINITY;
     let mut runs = 0;
     while runs < 3 || (start.elapsed().as_secs_f64() < 0.4 && runs < 200) {
-        let one = Instant::now();
+        let before = now();
         work();
-        best = best.min(one.elapsed().as_secs_f64());
+        best = best.min(now() - before);
         runs += 1;
     }
     best
@@ -38,7 +48,7 @@ fn on_both(pools: &[rayon::ThreadPool], work: impl Fn() + Sync) -> Vec<f64> {
 }
 
 /// Rows, in features and out features: SmolLM2-135M's projections, LoRA's, a part of the head, decoding.
-const SHAPES: [(usize, usize, usize); 10] = [
+const SHAPES: [(usize, usize, usize); 11] = [
     (1024, 576, 1536),
     (1024, 1536, 576),
     (1024, 576, 576),
@@ -46,6 +56,7 @@ const SHAPES: [(usize, usize, usize); 10] = [
     (1024, 576, 32),
     (1024, 32, 576),
     (512, 576, 49152),
+    (512, 576, 8192),
     (16, 576, 1536),
     (1, 576, 1536),
     (1, 576, 49152),

@@ -3,6 +3,8 @@
 mod pack;
 mod product;
 mod store;
+#[cfg(target_arch = "x86_64")]
+mod turn;
 
 use crate::Rows;
 use crate::gemm;

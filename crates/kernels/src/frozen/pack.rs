@@ -6,7 +6,6 @@
 
 use super::{Store, hash_weight};
 use crate::gemm::Span;
-use crate::isa::{Isa, kernel};
 use rayon::prelude::*;
 
 /// Out features in a panel.
@@ -156,72 +155,6 @@ impl Packed {
                 let (even, odd) = rows.split_at_mut(nr);
                 even.iter_mut().zip(words).for_each(|(v, w)| *v = widen(w & 0xffff));
                 odd.iter_mut().zip(words).for_each(|(v, w)| *v = widen(w >> 16));
-            }
-        }
-    }
-
-    /// In features `columns` of pairs of out features `steps`, as panels of 32 columns: the right operand of the
-    /// input gradient for kernels that multiply pairs, which must lie along the contraction. `columns` starts at a
-    /// multiple of 32 and `steps` at one of 16.
-    pub(super) fn turn(&self, isa: Isa, columns: Span, steps: Span, panels: &mut [u32]) {
-        for (p, panel) in panels.chunks_exact_mut(PANEL * steps.count).enumerate() {
-            let first = columns.first / 2 + p * SIDE;
-            let count = SIDE.min(self.pairs - first);
-            for (s, rows) in panel.chunks_mut(PANEL * SIDE).enumerate() {
-                let at = self.at(steps.first / SIDE + s, first);
-                // SAFETY: the pairs `first..first + count` of a panel lie behind one another, 32 words each.
-                let source = unsafe { std::slice::from_raw_parts(at, count * PANEL) };
-                turn_square(isa, source, rows);
-            }
-        }
-    }
-}
-
-/// Pairs of in features, and of out features, that are turned at once.
-const SIDE: usize = PANEL / 2;
-
-kernel!(
-    /// `source`: up to 16 pairs of in features, 32 out features each. `rows`: up to 16 pairs of out features, 32 in
-    /// features each. The four bf16 of two out features and one pair of in features change places.
-    fn turn_square(source: &[u32], rows: &mut [u32]) = turn_square_body
-);
-
-#[inline(always)]
-fn turn_square_body<const FMA: bool>(source: &[u32], rows: &mut [u32]) {
-    if let (Ok(source), Ok(rows)) = (source.try_into(), rows.try_into()) {
-        turn_whole(source, rows);
-        return;
-    }
-    for (m, row) in rows.chunks_exact_mut(PANEL).enumerate() {
-        row.fill(0);
-        for (words, out) in source.chunks_exact(PANEL).zip(row.chunks_exact_mut(2)) {
-            let (first, second) = (words[2 * m], words[2 * m + 1]);
-            out[0] = (first & 0xffff) | (second << 16);
-            out[1] = (first >> 16) | (second & 0xffff_0000);
-        }
-    }
-}
-
-/// The same for whole squares, in blocks of 8 x 8 that stay in registers.
-#[inline(always)]
-fn turn_whole(source: &[u32; PANEL * SIDE], rows: &mut [u32; PANEL * SIDE]) {
-    for k in (0..SIDE).step_by(8) {
-        for m in (0..SIDE).step_by(8) {
-            let mut block = [[0u64; 8]; 8];
-            for (i, line) in block.iter_mut().enumerate() {
-                for (l, value) in line.iter_mut().enumerate() {
-                    let at = (k + i) * PANEL + 2 * (m + l);
-                    let (first, second) = (u64::from(source[at]), u64::from(source[at + 1]));
-                    let low = (first & 0xffff) | (second & 0xffff) << 16;
-                    *value = low | (first >> 16) << 32 | (second >> 16) << 48;
-                }
-            }
-            for l in 0..8 {
-                for (i, line) in block.iter().enumerate() {
-                    let at = (m + l) * PANEL + 2 * (k + i);
-                    rows[at] = line[l] as u32;
-                    rows[at + 1] = (line[l] >> 32) as u32;
-                }
             }
         }
     }

@@ -78,8 +78,10 @@ impl Frozen<'_> {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
 kernel!(fn narrow(x: &[f32], to: &mut [u16]) = narrow_body);
 
+#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn narrow_body<const FMA: bool>(x: &[f32], to: &mut [u16]) {
     for (to, x) in to.iter_mut().zip(x) {
@@ -97,9 +99,11 @@ fn round_body<const FMA: bool>(x: &[f32], to: &mut [f32]) {
 }
 
 /// A step is a pair along the contraction.
+#[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy)]
 struct Pairs<'a>(Frozen<'a>);
 
+#[cfg(target_arch = "x86_64")]
 impl Operands for Pairs<'_> {
     fn order(&self) -> Order {
         Order::Rows
@@ -126,7 +130,7 @@ impl Operands for Pairs<'_> {
 
     unsafe fn right(
         &self,
-        isa: Isa,
+        _isa: Isa,
         columns: Span,
         steps: Span,
         nr: usize,
@@ -141,7 +145,8 @@ impl Operands for Pairs<'_> {
         let words = columns.count.div_ceil(nr) * nr * steps.count;
         // SAFETY: the buffer has room for whole panels of 32-bit elements.
         let panels = unsafe { std::slice::from_raw_parts_mut(buffer.cast(), words) };
-        w.turn(isa, columns, steps, panels);
+        // SAFETY: pairs are multiplied only where the CPU has AVX-512.
+        unsafe { super::turn::turn(w, columns, steps, panels) };
         (buffer, nr * steps.count)
     }
 }

@@ -128,6 +128,13 @@ macro_rules! vector_kernel {
         #[target_feature(enable = $features)]
         unsafe fn $function<const HEIGHT: usize, const ROW: usize, const STEP: usize>(t: &Tile) {
             use std::arch::x86_64::*;
+            // Results that are not in the cache are fetched while the contraction runs: stores complete in order,
+            // and one miss after the other would take longer than all the arithmetic.
+            for r in 0..HEIGHT {
+                for v in 0..$vectors {
+                    _mm_prefetch::<_MM_HINT_T0>(t.c.wrapping_add(r * t.c_row + v * $lanes).cast());
+                }
+            }
             let mut acc = [[$zero(); $vectors]; HEIGHT];
             let (mut a, mut b) = (t.a, t.b);
             for _ in 0..t.depth {
