@@ -3,11 +3,14 @@
 mod app;
 mod args;
 mod command;
+mod describe;
 mod exit;
 mod interrupt;
 mod machine;
 mod output;
 mod places;
+mod progress;
+mod record;
 mod speaker;
 
 fn main() -> std::process::ExitCode {

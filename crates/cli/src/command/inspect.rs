@@ -1,6 +1,7 @@
 //! `sibo inspect`: what a model is made of, and where SIBO can enter.
 
 use crate::app::App;
+use crate::describe::adapter_lines;
 use crate::places::ComputeArg;
 use serde_json::{Value, json};
 use sibo_model::{HeadKind, LoadOptions, Model};
@@ -157,43 +158,6 @@ fn table(model: &Model, groups: &[Group]) -> Table {
     table
 }
 
-/// Which sites of an adapter are injected and which are plain.
-pub(crate) fn adapter_lines(model: &Model) -> Vec<String> {
-    let Some(adapter) = model.adapter() else { return vec![] };
-    let params = model.params();
-    let mut lines = vec![format!(
-        "{}: {} trained numbers in {} tensors",
-        adapter.config.method.name(),
-        number::fixed(params.numbers() as f64, 0),
-        params.len()
-    )];
-    let layers = &model.shape().layer_paths;
-    if adapter.config.sibo.is_plain() {
-        lines.push("lambda 0: every site runs plain".into());
-    } else {
-        lines.push(format!("SIBO enters {}", by_kind(&adapter.injected, layers)));
-        if !adapter.plain.is_empty() {
-            lines.push(format!("these run plain: {}", by_kind(&adapter.plain, layers)));
-        }
-    }
-    lines
-}
-
-/// `self_attn.q_proj x 3, mlp.up_proj x 3`
-fn by_kind(paths: &[String], layers: &[String]) -> String {
-    let mut counts: Vec<(String, usize)> = Vec::new();
-    for path in paths {
-        let below = layers.iter().find_map(|l| path.strip_prefix(l.as_str())?.strip_prefix('.'));
-        let name = below.unwrap_or(path).to_string();
-        match counts.iter_mut().find(|(n, _)| *n == name) {
-            Some((_, count)) => *count += 1,
-            None => counts.push((name, 1)),
-        }
-    }
-    let words: Vec<String> = counts.iter().map(|(name, n)| format!("{name} x {n}")).collect();
-    words.join(", ")
-}
-
 fn as_json(model: &Model, groups: &[Group], unknown: &[String], adapted: Option<&Model>) -> Value {
     let (arch, shape) = (model.arch(), model.shape());
     let modules: Vec<Value> = groups
@@ -210,17 +174,4 @@ fn as_json(model: &Model, groups: &[Group], unknown: &[String], adapted: Option<
             "injected": a.injected, "plain": a.plain, "trained_numbers": m.params().numbers(),
         }))),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_are_counted_by_their_place_in_the_layer() {
-        let layers = ["model.layers.1".to_string(), "model.layers.11".to_string()];
-        let paths =
-            ["model.layers.1.mlp.up_proj", "model.layers.11.mlp.up_proj", "lm_head"].map(String::from);
-        assert_eq!(by_kind(&paths, &layers), "mlp.up_proj x 2, lm_head x 1");
-    }
 }

@@ -7,14 +7,18 @@ mod chat;
 mod completions;
 mod env;
 mod generate;
+mod init;
 mod inspect;
 mod methods;
 mod tasks;
 mod trace;
+mod train;
 
 /// What is to be done.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
+    Init(init::Args),
+    Train(train::Args),
     Generate(generate::Args),
     Chat(chat::Args),
     Methods(methods::Args),
@@ -29,6 +33,8 @@ pub(crate) enum Command {
 /// Calls the command.
 pub(crate) fn run(command: Command, app: &App) -> anyhow::Result<()> {
     match command {
+        Command::Init(args) => init::run(args, app),
+        Command::Train(args) => train::run(args, app),
         Command::Generate(args) => generate::run(args, app),
         Command::Chat(args) => chat::run(args, app),
         Command::Methods(methods::Args {}) => methods::run(app),

@@ -17,11 +17,13 @@ A task of your own is one TOML file; give its path in place of a name.";
 pub(crate) struct Args {}
 
 /// What lies below the data folder for one split.
-struct Here {
-    split: SplitName,
-    /// The rows; or the reason why there is none.
-    rows: Result<usize, String>,
-    note: String,
+enum Here {
+    /// So many rows, and what a score on them must say.
+    Rows(usize, String),
+    NotFound,
+    Broken(String),
+    /// The task has no such split.
+    NoSuchSplit,
 }
 
 pub(crate) fn run(app: &App) -> anyhow::Result<()> {
@@ -29,7 +31,7 @@ pub(crate) fn run(app: &App) -> anyhow::Result<()> {
     let mut list = Vec::new();
     for name in sibo_tasks::names() {
         let task = Task::named(name)?;
-        let here = SplitName::ALL.iter().filter_map(|split| look(&task, root, *split)).collect::<Vec<Here>>();
+        let here = SplitName::ALL.map(|split| look(&task, root, split));
         list.push((task, here));
     }
     if app.out.json() {
@@ -55,55 +57,59 @@ pub(crate) fn run(app: &App) -> anyhow::Result<()> {
     }
     app.out.result(terminal::table(&table, app.out.style()));
     for (task, here) in &list {
-        for broken in here.iter().filter_map(|h| h.rows.as_ref().err()).filter(|why| !why.is_empty()) {
-            app.out.warn(format!("{}: {broken}", task.name()));
+        for split in here {
+            if let Here::Broken(why) = split {
+                app.out.warn(format!("{}: {why}", task.name()));
+            }
         }
     }
-    if list.iter().all(|(_, here)| here.iter().all(|h| h.rows.is_err())) {
+    if list.iter().all(|(_, here)| here.iter().all(|h| !matches!(h, Here::Rows(..)))) {
         app.out
             .note(format!("No data below {}: scripts/get-data fetches it, or set --data.", root.display()));
     }
     Ok(())
 }
 
-/// Reads a split; nothing where the task has none of this name.
-fn look(task: &Task, root: &Path, split: SplitName) -> Option<Here> {
+/// Reads a split.
+fn look(task: &Task, root: &Path, split: SplitName) -> Here {
     match task.load(root, split, &Wanted { limit: Some(1), ..Wanted::default() }) {
         Ok(found) => {
             // The remark about the limit is ours, not the data's.
             let notes: Vec<String> = found.notes.into_iter().filter(|n| !n.starts_with("1 of ")).collect();
-            Some(Here { split, rows: Ok(found.rows_in_split), note: notes.join("; ") })
+            Here::Rows(found.rows_in_split, notes.join("; "))
         }
-        Err(Error::NoSplit { .. }) => None,
-        Err(Error::NoData { .. }) => Some(Here { split, rows: Err(String::new()), note: String::new() }),
-        Err(broken) => Some(Here { split, rows: Err(broken.to_string()), note: String::new() }),
+        Err(Error::NoSplit { .. }) => Here::NoSuchSplit,
+        Err(Error::NoData { .. }) => Here::NotFound,
+        Err(broken) => Here::Broken(broken.to_string()),
     }
 }
 
 impl Here {
     fn text(&self) -> String {
-        match &self.rows {
-            Ok(rows) => rows.to_string(),
-            Err(why) if why.is_empty() => "not found".into(),
-            Err(_) => "broken".into(),
+        match self {
+            Here::Rows(rows, _) => rows.to_string(),
+            Here::NotFound => "not found".into(),
+            Here::Broken(_) => "broken".into(),
+            Here::NoSuchSplit => "-".into(),
+        }
+    }
+
+    fn as_json(&self) -> Value {
+        match self {
+            Here::Rows(rows, note) => json!({"rows": rows, "note": note}),
+            Here::NotFound => json!({"rows": null, "error": "not found"}),
+            Here::Broken(why) => json!({"rows": null, "error": why}),
+            Here::NoSuchSplit => Value::Null,
         }
     }
 }
 
-fn as_json(task: &Task, here: &[Here]) -> Value {
+fn as_json(task: &Task, here: &[Here; 3]) -> Value {
     let spec = task.spec();
     let protocols: Vec<&str> =
         Protocol::ALL.iter().filter(|p| spec.prompt.contains_key(p)).map(|p| p.name()).collect();
-    let splits: serde_json::Map<String, Value> = here
-        .iter()
-        .map(|h| {
-            let value = match &h.rows {
-                Ok(rows) => json!({"rows": rows, "note": h.note}),
-                Err(why) => json!({"rows": null, "error": why}),
-            };
-            (h.split.to_string(), value)
-        })
-        .collect();
+    let splits: serde_json::Map<String, Value> =
+        SplitName::ALL.iter().zip(here).map(|(split, here)| (split.to_string(), here.as_json())).collect();
     json!({
         "task": task.name(), "description": spec.description, "kind": spec.kind.name(),
         "metrics": spec.metrics.iter().map(|m| m.name()).collect::<Vec<_>>(),

@@ -1,0 +1,344 @@
+//! `sibo train`: a recipe into an adapter.
+
+use crate::app::App;
+use crate::exit::{Interrupted, usage};
+use crate::interrupt;
+use crate::record::Recorder;
+use crate::{describe, speaker};
+use serde_json::json;
+use sibo_report::number;
+use sibo_tasks::Protocol;
+use sibo_train::checkpoint::{self, Checkpoint, Claim};
+use sibo_train::memory::MemoryPlan;
+use sibo_train::prepare::{self, Places, Prepared};
+use sibo_train::recipe::{self, Recipe, Source};
+use sibo_train::{End, Outcome, Settings, card};
+use std::path::{Path, PathBuf};
+
+const LONG_ABOUT: &str = "\
+Trains an adapter on a model. Everything that a run takes stands in one file, a recipe; `sibo init` writes \
+one with a comment on every line. Flags and --set change single values, and without a file they are the recipe:
+
+    sibo train recipe.toml
+    sibo train recipe.toml --lambda 0 --output-dir runs/plain
+    sibo train --model smollm2-135m --task gsm8k --lambda 0.2 --output-dir runs/gsm8k
+    sibo train --model smollm2-135m --data my-rows.jsonl --output-dir runs/mine --set training.max_steps=200
+
+The run's folder holds the resolved recipe, checkpoints, metrics (metrics.jsonl, and TensorBoard's own files), \
+the best adapter and the result in `adapter/`. Ctrl-C saves a checkpoint; however a run was stopped, \
+`sibo train --resume --output-dir FOLDER` goes on, to the same bits as if it had never stopped.";
+
+/// Train an adapter from a recipe, flags, or both
+#[derive(Debug, clap::Args)]
+#[command(long_about = LONG_ABOUT)]
+pub(crate) struct Args {
+    /// The recipe (TOML); with --resume, by default the one in the run's folder
+    #[arg(value_name = "RECIPE.toml")]
+    recipe: Option<PathBuf>,
+    #[command(flatten)]
+    flags: Flags,
+    /// Change one value of the recipe: training.learning_rate=1e-4, adapter.r=16; may be given several times
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Go on with the run in the output folder, from its last checkpoint
+    #[arg(long, conflicts_with = "overwrite")]
+    resume: bool,
+    /// Remove the run that the output folder holds, and start anew
+    #[arg(long)]
+    overwrite: bool,
+}
+
+/// Flags for what most runs change; each is a key of the recipe.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Values of the recipe")]
+struct Flags {
+    /// The base model: a name below --models, a folder, or a hub id
+    #[arg(long, value_name = "MODEL")]
+    model: Option<String>,
+    /// A benchmark to train on (`sibo tasks` lists them)
+    #[arg(long, value_name = "TASK", conflicts_with = "rows")]
+    task: Option<String>,
+    /// How a language model is asked about a task: clean, lm-eval, llm-adapters
+    #[arg(long, value_name = "NAME")]
+    protocol: Option<String>,
+    /// A file of rows to train on instead of a task: instructions, chats or texts
+    #[arg(long, value_name = "FILE")]
+    rows: Option<String>,
+    /// The folder for the run
+    #[arg(long, value_name = "FOLDER")]
+    output_dir: Option<String>,
+    /// What is trained; `sibo methods` lists them
+    #[arg(long, value_name = "METHOD")]
+    method: Option<String>,
+    /// SIBO's share of the first representation, 0 <= LAMBDA < 1; 0 is the plain method
+    #[arg(long, value_name = "LAMBDA", allow_negative_numbers = true)]
+    lambda: Option<String>,
+    /// LoRA's rank
+    #[arg(long, value_name = "N")]
+    r: Option<String>,
+    /// LoRA's alpha: the branch is scaled by alpha / r
+    #[arg(long, value_name = "F")]
+    lora_alpha: Option<String>,
+    /// Modules to target, separated by commas, or all-linear
+    #[arg(long, value_name = "NAMES")]
+    target_modules: Option<String>,
+    /// Peak learning rate
+    #[arg(long, value_name = "F", allow_negative_numbers = true)]
+    learning_rate: Option<String>,
+    /// Passes over the rows
+    #[arg(long, value_name = "F", allow_negative_numbers = true)]
+    num_train_epochs: Option<String>,
+    /// Optimiser steps, instead of passes
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    max_steps: Option<String>,
+    /// Seed of initial values, order and dropout
+    #[arg(long, value_name = "N")]
+    seed: Option<String>,
+}
+
+impl Flags {
+    /// As assignments to the recipe's keys.
+    fn assignments(&self) -> Vec<String> {
+        let targets = self.target_modules.as_ref().map(|names| match names.as_str() {
+            "all-linear" => json!(names).to_string(),
+            list => json!(list.split(',').map(str::trim).collect::<Vec<_>>()).to_string(),
+        });
+        let text = |v: &Option<String>| v.as_ref().map(|v| json!(v).to_string());
+        [
+            ("model", text(&self.model)),
+            ("task", text(&self.task)),
+            ("protocol", text(&self.protocol)),
+            ("data", text(&self.rows)),
+            ("output_dir", text(&self.output_dir)),
+            ("adapter.method", text(&self.method)),
+            ("adapter.sibo.lambda", self.lambda.clone()),
+            ("adapter.r", self.r.clone()),
+            ("adapter.lora_alpha", self.lora_alpha.clone()),
+            ("adapter.target_modules", targets),
+            ("training.learning_rate", self.learning_rate.clone()),
+            ("training.num_train_epochs", self.num_train_epochs.clone()),
+            ("training.max_steps", self.max_steps.clone()),
+            ("seed", self.seed.clone()),
+        ]
+        .into_iter()
+        .filter_map(|(key, value)| Some(format!("{key}={}", value?)))
+        .collect()
+    }
+}
+
+pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
+    let recipe = read_recipe(&args)?;
+    app.threads_of_recipe(recipe.training.threads)?;
+    let run_dir = recipe.output_dir.clone();
+    let claim = match (args.resume, args.overwrite) {
+        (true, _) => Claim::Resume,
+        (false, true) => Claim::Overwrite,
+        (false, false) => Claim::Fresh,
+    };
+    let mut prepared = prepare(&recipe, app)?;
+    let resume = checkpoint::claim(&run_dir, claim, &recipe.to_toml())?;
+    for line in prepared.notes.iter().cloned().chain(describe::adapter_lines(&prepared.model)) {
+        app.out.note(line);
+    }
+    let outcome = train(&mut prepared, &recipe, resume.as_ref(), app)?;
+    if outcome.end == End::Interrupted {
+        return Err(stopped(&outcome, &run_dir).into());
+    }
+    let adapter = save(&prepared, &recipe, &outcome)?;
+    show(&outcome, &adapter, &recipe, app);
+    Ok(())
+}
+
+/// The file, or nothing, changed by flags and then by --set.
+fn read_recipe(args: &Args) -> anyhow::Result<Recipe> {
+    let file = match (&args.recipe, args.resume, &args.flags.output_dir) {
+        (Some(file), _, _) => Some(file.clone()),
+        (None, true, Some(folder)) => Some(Path::new(folder).join(recipe::FILE)),
+        (None, true, None) => {
+            return Err(usage("--resume needs the run: give --output-dir FOLDER, or the recipe"));
+        }
+        (None, false, _) => None,
+    };
+    let (place, mut value) = match &file {
+        Some(file) => (file.display().to_string(), Recipe::read_value(file)?),
+        None => ("command line".to_string(), json!({})),
+    };
+    // A flag replaces where the rows come from, whatever the file says.
+    if let Some(object) = value.as_object_mut() {
+        if args.flags.task.is_some() {
+            object.retain(|key, _| !["data", "data_format", "validation"].contains(&key.as_str()));
+        }
+        if args.flags.rows.is_some() {
+            object.retain(|key, _| !["task", "protocol"].contains(&key.as_str()));
+        }
+    }
+    for assignment in args.flags.assignments().iter().chain(&args.set) {
+        recipe::set(&mut value, assignment)?;
+    }
+    Ok(Recipe::from_value(&place, &value)?)
+}
+
+/// All that the recipe names, read and checked before the run's folder is touched.
+fn prepare(recipe: &Recipe, app: &App) -> anyhow::Result<Prepared> {
+    let places = match &recipe.source {
+        Source::Task { .. } => Places {
+            model: app.places.model(&recipe.model)?,
+            data: app.places.roots().data.clone(),
+            validation: None,
+        },
+        Source::File { data, validation, .. } => Places {
+            model: app.places.model(&recipe.model)?,
+            data: app.places.data(data)?,
+            validation: validation.as_deref().map(|name| app.places.data(name)).transpose()?,
+        },
+    };
+    let prepared = prepare::prepare(recipe, &places, speaker::now())?;
+    prepared.train.check(&prepared.model)?;
+    if let Some(validation) = &prepared.validation {
+        validation.check(&prepared.model)?;
+    }
+    MemoryPlan::of(&prepared.model, &prepared.train, &recipe.training)?;
+    Ok(prepared)
+}
+
+fn train(
+    prepared: &mut Prepared,
+    recipe: &Recipe,
+    resume: Option<&Checkpoint>,
+    app: &App,
+) -> anyhow::Result<Outcome> {
+    let run_dir = &recipe.output_dir;
+    let settings =
+        Settings { training: recipe.training.clone(), seed: recipe.seed, run_dir: Some(run_dir.clone()) };
+    let mut recorder =
+        Recorder::new(run_dir, resume.map(|c| c.step), recipe.training.logging_steps, app.out)?;
+    interrupt::listen();
+    let Prepared { model, train, validation, metrics, .. } = prepared;
+    let validation =
+        validation.as_ref().map(|data| sibo_train::Validation { data, metrics: metrics.clone() });
+    let stop = &interrupt::STOP;
+    Ok(sibo_train::train(model, train, validation.as_ref(), &settings, resume, &mut recorder, stop)?)
+}
+
+/// What is kept of an interrupted run, and how to go on.
+fn stopped(outcome: &Outcome, run_dir: &Path) -> Interrupted {
+    let (done, total) = (outcome.steps, outcome.total_steps);
+    Interrupted(match &outcome.checkpoint {
+        Some(checkpoint) => format!(
+            "after step {done} of {total}; the checkpoint is {}.\nTo go on: sibo train --resume --output-dir {}",
+            checkpoint.display(),
+            run_dir.display()
+        ),
+        None => format!(
+            "before the first step was done, so there is nothing to go on from.\nTo start again: the same command with --overwrite (output_dir {})",
+            run_dir.display()
+        ),
+    })
+}
+
+/// The result's folder: the adapter, its card, and the template that its prompts need.
+fn save(prepared: &Prepared, recipe: &Recipe, outcome: &Outcome) -> anyhow::Result<PathBuf> {
+    let folder = recipe.output_dir.join(checkpoint::ADAPTER);
+    checkpoint::save_adapter(&prepared.model, &folder, &card::text(&prepared.model, recipe, outcome, &[]))?;
+    // A class head reads no prompt, and the other protocols ask without a template.
+    let asks = prepared.model.is_causal() && matches!(prepared.protocol, None | Some(Protocol::Clean));
+    if asks {
+        let (name, text) = prepared.template.file();
+        sibo_files::write(&folder.join(name), text.as_bytes())?;
+    }
+    Ok(folder)
+}
+
+fn show(outcome: &Outcome, adapter: &Path, recipe: &Recipe, app: &App) {
+    let last = outcome.records.last().map(|r| r.loss);
+    let best = outcome.best.as_ref();
+    if app.out.json() {
+        let value = json!({
+            "end": outcome.end, "steps": outcome.steps, "total_steps": outcome.total_steps,
+            "seconds": outcome.seconds, "tokens_per_second": outcome.tokens_per_second(), "last_loss": last,
+            "peak_memory_bytes": outcome.peak_rss, "adapter": adapter.display().to_string(), "holds_step": outcome.holds_step,
+            "best": best.map(|b| json!({"step": b.step, "metric": b.metric, "value": b.value})),
+        });
+        app.out.result(value.to_string());
+        return;
+    }
+    let early = if outcome.end == End::StoppedEarly { ", stopped early" } else { "" };
+    let memory = outcome.peak_rss.map(|b| format!(", peak memory {}", number::bytes(b))).unwrap_or_default();
+    app.out.result(format!(
+        "{} steps{early} in {}, {:.0} tokens/s{memory}",
+        outcome.steps,
+        number::duration(outcome.seconds),
+        outcome.tokens_per_second()
+    ));
+    if let Some(best) = best {
+        app.out.result(format!("best validation {}: {:.4}, at step {}", best.metric, best.value, best.step));
+    }
+    app.out.result(format!("adapter (step {}): {}", outcome.holds_step, adapter.display()));
+    app.out.note(next_step(recipe, adapter));
+}
+
+fn next_step(recipe: &Recipe, adapter: &Path) -> String {
+    let (model, adapter) = (&recipe.model, adapter.display());
+    match &recipe.source {
+        Source::Task { task, .. } => {
+            format!("To measure it: sibo eval --model {model} --adapter {adapter} --tasks {task}")
+        }
+        Source::File { .. } => format!("To talk with it: sibo chat --model {model} --adapter {adapter}"),
+    }
+}
+
+/// A recipe's value, for tests of how flags change it.
+#[cfg(test)]
+fn assigned(flags: &Flags) -> serde_json::Value {
+    let mut value = json!({});
+    for assignment in flags.assignments() {
+        recipe::set(&mut value, &assignment).unwrap();
+    }
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(clap::Parser)]
+    struct Only {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn args(words: &[&str]) -> Args {
+        Only::parse_from(["train"].iter().chain(words)).args
+    }
+
+    #[test]
+    fn flags_are_keys_of_the_recipe() {
+        let args =
+            args(&["--model", "7", "--lambda", "0.35", "--target-modules", "q_proj, v_proj", "--r", "4"]);
+        assert_eq!(
+            assigned(&args.flags),
+            json!({"model": "7", "adapter": {"sibo": {"lambda": 0.35}, "r": 4, "target_modules": ["q_proj", "v_proj"]}})
+        );
+    }
+
+    #[test]
+    fn a_flag_replaces_where_rows_come_from() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("r.toml");
+        std::fs::write(
+            &file,
+            "model = \"m\"\ndata = \"rows.jsonl\"\nvalidation = \"v.jsonl\"\noutput_dir = \"o\"\n",
+        )
+        .unwrap();
+        let recipe =
+            read_recipe(&args(&[file.to_str().unwrap(), "--task", "rte", "--set", "seed=9"])).unwrap();
+        assert_eq!(recipe.source, Source::Task { task: "rte".into(), protocol: None });
+        assert_eq!(recipe.seed, 9);
+    }
+
+    #[test]
+    fn resume_alone_is_not_enough() {
+        assert!(read_recipe(&args(&["--resume"])).unwrap_err().to_string().contains("--output-dir"));
+    }
+}

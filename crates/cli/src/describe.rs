@@ -1,0 +1,67 @@
+//! Words about an adapter on a model, the same in every command.
+
+use sibo_model::Model;
+use sibo_peft::{Lambda, Sibo};
+use sibo_report::number;
+
+/// `0.2`, or `0.1, 0.2, 0.3 by layer`.
+pub(crate) fn lambda(sibo: &Sibo) -> String {
+    match &sibo.lambda {
+        Lambda::Same(lambda) => lambda.to_string(),
+        Lambda::PerLayer(list) => {
+            let list: Vec<String> = list.iter().map(f32::to_string).collect();
+            format!("{} by layer", list.join(", "))
+        }
+    }
+}
+
+/// Which sites of an adapter are injected and which are plain.
+pub(crate) fn adapter_lines(model: &Model) -> Vec<String> {
+    let Some(adapter) = model.adapter() else { return vec![] };
+    let params = model.params();
+    let mut lines = vec![format!(
+        "{}: {} trained numbers in {} tensors",
+        adapter.config.method.name(),
+        number::fixed(params.numbers() as f64, 0),
+        params.len()
+    )];
+    let layers = &model.shape().layer_paths;
+    if adapter.config.sibo.is_plain() {
+        lines.push("lambda 0: every site runs plain".into());
+    } else {
+        let lambda = lambda(&adapter.config.sibo);
+        lines.push(format!("SIBO with lambda {lambda} enters {}", by_kind(&adapter.injected, layers)));
+        if !adapter.plain.is_empty() {
+            lines.push(format!("these run plain: {}", by_kind(&adapter.plain, layers)));
+        }
+    }
+    lines
+}
+
+/// `self_attn.q_proj x 3, mlp.up_proj x 3`
+fn by_kind(paths: &[String], layers: &[String]) -> String {
+    let mut counts: Vec<(String, usize)> = Vec::new();
+    for path in paths {
+        let below = layers.iter().find_map(|l| path.strip_prefix(l.as_str())?.strip_prefix('.'));
+        let name = below.unwrap_or(path).to_string();
+        match counts.iter_mut().find(|(n, _)| *n == name) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((name, 1)),
+        }
+    }
+    let words: Vec<String> = counts.iter().map(|(name, n)| format!("{name} x {n}")).collect();
+    words.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_counted_by_their_place_in_the_layer() {
+        let layers = ["model.layers.1".to_string(), "model.layers.11".to_string()];
+        let paths =
+            ["model.layers.1.mlp.up_proj", "model.layers.11.mlp.up_proj", "lm_head"].map(String::from);
+        assert_eq!(by_kind(&paths, &layers), "mlp.up_proj x 2, lm_head x 1");
+    }
+}
