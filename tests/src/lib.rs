@@ -1,5 +1,8 @@
 //! What the cross-crate tests share: the stored cases of `tests/data`, and how two tensors are compared.
 
+pub mod measure;
+pub mod table;
+
 use serde_json::Value;
 use sibo_files::TensorFile;
 use sibo_model::{LoadOptions, Loaded, Model};

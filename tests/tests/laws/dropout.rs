@@ -1,0 +1,89 @@
+//! The masks, read off the gradients: in a pass over one token, a dropped input column leaves a column of zeros in
+//! the gradient of lora_A or adapter_down.
+
+use sibo_model::{Dropout, Labels, Model, Row};
+use sibo_tests::measure::{Input, gradients};
+use sibo_tests::table::{Boost, Case};
+use std::collections::BTreeMap;
+
+const USUAL: Dropout = Dropout { seed: 6, epoch: 3, base: false };
+
+/// Kept columns of each branch whose input reaches the loss from one token alone.
+fn kept(model: &mut Model, dropout: Dropout, sample: u64, before: usize) -> BTreeMap<String, Vec<bool>> {
+    // The second label of a decoder's row is predicted from its first token; an encoder's row is one token.
+    let decoder = model.is_causal();
+    let row = Row { ids: if decoder { vec![9, 4] } else { vec![9] }, types: vec![], sample };
+    let labels = match Input::new(model, &[2], 1).labels {
+        Labels::Tokens(_) => Labels::Tokens(vec![vec![-100, 4]]),
+        Labels::Classes(_) => Labels::Classes(vec![1]),
+        _ => Labels::Values(vec![0.7]),
+    };
+    let mut input = Input { rows: vec![row], labels };
+    // Other rows before it, without a label where that is possible, must not move its masks.
+    if decoder {
+        for i in 0..before {
+            input.rows.insert(0, Row { ids: vec![5, 6, 7], types: vec![], sample: 900 + i as u64 });
+            if let Labels::Tokens(l) = &mut input.labels {
+                l.insert(0, vec![-100; 3]);
+            }
+        }
+    }
+    gradients(model, &input, Some(dropout), false);
+    let mut found = BTreeMap::new();
+    for p in model.params().iter() {
+        let branch = p.name.contains("lora_A") || p.name.contains("adapter_down") && p.shape.len() == 2;
+        // One key makes softmax constant: queries and keys have no gradient here.
+        if !branch || p.grad.iter().all(|g| *g == 0.0) {
+            continue;
+        }
+        let width = p.shape[1];
+        let column = |c: usize| p.grad.iter().skip(c).step_by(width).any(|g| *g != 0.0);
+        found.insert(p.name.clone(), (0..width).map(column).collect());
+    }
+    found
+}
+
+pub(super) fn masks(case: &Case) -> Option<Vec<String>> {
+    if !matches!(case.method.name, "lora-dropout" | "houlsby-mam") || case.boost == Boost::Plain {
+        return None;
+    }
+    let mut plain = Case { boost: Boost::Plain, ..*case }.trained();
+    let mut boosted = case.trained();
+    let mine = kept(&mut plain, USUAL, 50, 0);
+    let mut wrong = Vec::new();
+    if mine.len() < 4 {
+        wrong.push(format!("only {} branches have a readable mask", mine.len()));
+    }
+    let columns: Vec<bool> = mine.values().flatten().copied().collect();
+    let dropped = columns.iter().filter(|k| !**k).count() as f64 / columns.len() as f64;
+    let p = if case.method.name == "lora-dropout" { 0.4 } else { 0.3 };
+    // Five standard deviations of a share of that many columns.
+    if (dropped - p).abs() > 5.0 * (p * (1.0 - p) / columns.len() as f64).sqrt() {
+        wrong.push(format!("{dropped:.2} of {} columns are dropped, not {p}", columns.len()));
+    }
+    for (what, other) in [
+        ("SIBO drops other entries than the plain method", kept(&mut boosted, USUAL, 50, 0)),
+        ("rows packed before it change a row's masks", kept(&mut plain, USUAL, 50, 2)),
+    ] {
+        if other != mine {
+            wrong.push(what.into());
+        }
+    }
+    for (what, other) in [
+        ("seed", kept(&mut plain, Dropout { seed: 7, ..USUAL }, 50, 0)),
+        ("epoch", kept(&mut plain, Dropout { epoch: 4, ..USUAL }, 50, 0)),
+        ("sample", kept(&mut plain, USUAL, 51, 0)),
+    ] {
+        wrong.extend(
+            mine.iter()
+                .filter(|(n, m)| other.get(*n) == Some(m))
+                .map(|(n, _)| format!("{n}: the same for another {what}")),
+        );
+    }
+    let all: Vec<(&String, &Vec<bool>)> = mine.iter().collect();
+    for (i, (name, mask)) in all.iter().enumerate() {
+        let same = all[i + 1..].iter().filter(|(_, m)| m == mask);
+        wrong.extend(same.map(|(n, _)| format!("{name} and {n} have one mask")));
+    }
+    Some(wrong)
+}
