@@ -1,5 +1,6 @@
-//! How fast the kernels run: `cargo bench -p sibo-kernels [-- FILTER]`. Prints GFLOP/s of matrix products and
-//! nanoseconds per element of the other operations, best of several runs, for 1 and 2 threads.
+//! How fast the kernels run: `cargo bench -p sibo-kernels [-- FILTER]`. Prints GFLOP/s of matrix
+//! products and nanoseconds per element of the other operations, best of several runs, for 1 and 2
+//! threads.
 
 use sibo_kernels::activation::{self, Activation};
 use sibo_kernels::attention::{self, AttnShape, Seq};
@@ -7,7 +8,8 @@ use sibo_kernels::frozen::{Compute, FrozenWeight, Store};
 use sibo_kernels::{Rows, drop, elementwise, gemm, layer_norm, loss, mix, optim, rms_norm, rope};
 use std::time::Instant;
 
-/// Seconds that this thread has had a CPU: on a busy machine the wall clock counts the others' work too.
+/// Seconds that this thread has had a CPU: on a busy machine the wall clock counts the others' work
+/// too.
 fn thread_seconds() -> f64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the call fills in the structure it is given.
@@ -15,7 +17,8 @@ fn thread_seconds() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
 }
 
-/// Seconds of the fastest of the runs that fit into about 0.4 s: CPU time on one thread, wall clock on more.
+/// Seconds of the fastest of the runs that fit into about 0.4 s: CPU time on one thread, wall clock
+/// on more.
 fn best(mut work: impl FnMut()) -> f64 {
     work();
     let (start, origin) = (Instant::now(), Instant::now());
@@ -47,7 +50,8 @@ fn on_both(pools: &[rayon::ThreadPool], work: impl Fn() + Sync) -> Vec<f64> {
     pools.iter().map(|p| p.install(|| best(&work))).collect()
 }
 
-/// Rows, in features and out features: SmolLM2-135M's projections, LoRA's, a part of the head, decoding.
+/// Rows, in features and out features: SmolLM2-135M's projections, LoRA's, a part of the head,
+/// decoding.
 const SHAPES: [(usize, usize, usize); 11] = [
     (1024, 576, 1536),
     (1024, 1536, 576),

@@ -127,7 +127,8 @@ fn backward_body<const FMA: bool>(kind: Activation, x: &[f32], d: &mut [f32]) {
     }
 }
 
-/// The gradient of [`forward`]: `dy_dx` (T, D) holds dy on entry and dx = dy f'(x) on return; x is the input.
+/// The gradient of [`forward`]: `dy_dx` (T, D) holds dy on entry and dx = dy f'(x) on return; x is
+/// the input.
 pub fn backward(kind: Activation, x: &Rows, dy_dx: &mut Rows) {
     same_shape("x", x, "dy_dx", dy_dx);
     let isa = isa();
@@ -188,7 +189,8 @@ mod tests {
         }
     }
 
-    /// From -8 to 8, dense near 0 but never so near that a difference quotient would cross ReLU's corner.
+    /// From -8 to 8, dense near 0 but never so near that a difference quotient would cross ReLU's
+    /// corner.
     pub(super) fn inputs(n: usize, seed: u64) -> Vec<f32> {
         let cube = |v: f32| 8.0 * v * v * v + 0.01 * v.signum();
         noise(n, seed).into_iter().map(cube).collect()

@@ -1,7 +1,8 @@
-//! Scaled dot-product attention over packed sequences, tiled over blocks of queries: never an n x n matrix.
+//! Scaled dot-product attention over packed sequences, tiled over blocks of queries: never an n x n
+//! matrix.
 //!
-//! Work is split over (sequence, key/value head). Within one, queries run block after block, so that the sums
-//! into dk and dv have a fixed order.
+//! Work is split over (sequence, key/value head). Within one, queries run block after block, so
+//! that the sums into dk and dv have a fixed order.
 
 mod head;
 
@@ -36,8 +37,9 @@ pub struct Seq {
     pub len: usize,
 }
 
-/// Dropout on the attention probabilities: kept ones are divided by 1 - p. The mask of (row, head, key position)
-/// is [`drop::keep`] with the row's key, the query head and the key's position in its sequence as the column.
+/// Dropout on the attention probabilities: kept ones are divided by 1 - p. The mask of (row, head,
+/// key position) is [`drop::keep`] with the row's key, the query head and the key's position in its
+/// sequence as the column.
 #[derive(Clone, Copy, Debug)]
 pub struct AttnDrop<'a> {
     /// The probability of dropping.
@@ -87,8 +89,8 @@ impl AttnShape {
     }
 }
 
-/// o = softmax(scale q k^T) v for every head of every sequence; lse (T, H) receives the logarithm of each row's
-/// sum of exponentials, for [`backward`].
+/// o = softmax(scale q k^T) v for every head of every sequence; lse (T, H) receives the logarithm
+/// of each row's sum of exponentials, for [`backward`].
 ///
 /// q, o (T, H * C); k, v (T, G * C). Rows that belong to no sequence are left as they are.
 pub fn forward(
@@ -127,7 +129,8 @@ pub fn forward(
             head,
             drop,
         };
-        // SAFETY: sequences do not overlap, so each (sequence, head) has rows and columns of its own.
+        // SAFETY: sequences do not overlap, so each (sequence, head) has rows and columns of its
+        // own.
         unsafe { head.forward(o, Some(lse)) };
     });
 }
@@ -157,8 +160,8 @@ fn check_drop(drop: Option<&AttnDrop>, rows: usize) {
     }
 }
 
-/// Attention of new queries over kept keys and values (no gradient: this is decoding). Query i of a sequence
-/// stands at position k_len - q_len + i. q, o (T, H * C).
+/// Attention of new queries over kept keys and values (no gradient: this is decoding). Query i of a
+/// sequence stands at position k_len - q_len + i. q, o (T, H * C).
 pub fn cached(shape: &AttnShape, seqs: &[CachedSeq], q: &Rows, o: &mut Rows) {
     shape.check(q);
     same_shape("q", q, "o", o);
@@ -198,8 +201,8 @@ pub fn cached(shape: &AttnShape, seqs: &[CachedSeq], q: &Rows, o: &mut Rows) {
     });
 }
 
-/// The gradients of [`forward`], overwritten for the rows of all sequences: do_, dq (T, H * C); dk, dv (T, G * C).
-/// q, k, v, o, lse, drop as they were there.
+/// The gradients of [`forward`], overwritten for the rows of all sequences: do_, dq (T, H * C); dk,
+/// dv (T, G * C). q, k, v, o, lse, drop as they were there.
 pub fn backward(
     shape: &AttnShape,
     seqs: &[Seq],
@@ -251,8 +254,8 @@ pub fn backward(
                 head: kv_head * shape.group() + member,
                 drop,
             };
-            // SAFETY: each (sequence, key/value head) has rows and columns of its own in dq, dk and dv, and the
-            // query heads that share it run here one after the other.
+            // SAFETY: each (sequence, key/value head) has rows and columns of its own in dq, dk and
+            // dv, and the query heads that share it run here one after the other.
             unsafe { head.backward(&gradients, member == 0) };
         }
     });

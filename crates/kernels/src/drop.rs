@@ -1,6 +1,6 @@
-//! Dropout whose masks are addressed, not drawn: whether an element is kept is a hash of where it stands (seed,
-//! epoch, sample, layer, site, token, head, column). So micro-batching, packing, threads and resuming change
-//! nothing, and the backward needs no stored mask.
+//! Dropout whose masks are addressed, not drawn: whether an element is kept is a hash of where it
+//! stands (seed, epoch, sample, layer, site, token, head, column). So micro-batching, packing,
+//! threads and resuming change nothing, and the backward needs no stored mask.
 
 use crate::Rows;
 use crate::isa::{isa, kernel};
@@ -15,8 +15,8 @@ pub struct DropKey {
     pub epoch: u64,
 }
 
-/// A bijection of 64 bits in which every input bit reaches every output bit (two rounds of xor-shift-multiply
-/// with odd constants taken from the fractions of square roots).
+/// A bijection of 64 bits in which every input bit reaches every output bit (two rounds of
+/// xor-shift-multiply with odd constants taken from the fractions of square roots).
 #[inline(always)]
 fn mix64(mut h: u64) -> u64 {
     h = (h ^ (h >> 32)).wrapping_mul(0x6a09_e667_f3bc_c909);
@@ -29,7 +29,8 @@ fn absorb(state: u64, value: u64) -> u64 {
     mix64(state.wrapping_add(0x9e37_79b9_7f4a_7c15) ^ mix64(value ^ 0x3c6e_f372_fe94_f82b))
 }
 
-/// One key per row, (T): from the sample that the row belongs to, its token index there, the layer and the site.
+/// One key per row, (T): from the sample that the row belongs to, its token index there, the layer
+/// and the site.
 pub fn row_keys(key: DropKey, samples: &[u64], positions: &[u32], layer: u64, site: u64) -> Vec<u64> {
     length("positions", positions.len(), samples.len());
     let place = [key.seed, key.epoch, layer, site].into_iter().fold(0, absorb);
@@ -43,7 +44,8 @@ pub(crate) fn head_key(key: u64, head: u32) -> (u32, u32) {
     (mixed as u32, (mixed >> 32) as u32)
 }
 
-/// A number below 2^32 for a column of one row and head; two multiplications, because it runs per element.
+/// A number below 2^32 for a column of one row and head; two multiplications, because it runs per
+/// element.
 #[inline(always)]
 fn column_hash((low, high): (u32, u32), column: u32) -> u32 {
     let mut h = (column.wrapping_mul(0x9e37_79b1) ^ low).wrapping_add(high.rotate_left(11));
@@ -58,8 +60,8 @@ pub(crate) fn threshold(p: f32) -> u32 {
     (f64::from(p) * 4_294_967_296.0) as u32
 }
 
-/// Whether the element at `column` of the row with this key (in `head`; 0 outside attention) is kept under
-/// dropout probability p. The definition that all fast paths follow.
+/// Whether the element at `column` of the row with this key (in `head`; 0 outside attention) is
+/// kept under dropout probability p. The definition that all fast paths follow.
 pub fn keep(p: f32, key: u64, head: u32, column: u32) -> bool {
     column_hash(head_key(key, head), column) >= threshold(p)
 }
@@ -172,8 +174,8 @@ mod tests {
         covariance / (spread(a, ma) * spread(b, mb)).sqrt()
     }
 
-    /// 500 rows of 256: a correlation of independent signs has a standard deviation of 1 / sqrt(n) = 0.0028, and a
-    /// rate one of sqrt(p (1 - p) / n); five of them is the bound.
+    /// 500 rows of 256: a correlation of independent signs has a standard deviation of 1 / sqrt(n)
+    /// = 0.0028, and a rate one of sqrt(p (1 - p) / n); five of them is the bound.
     #[test]
     fn masks_have_the_rate_and_no_correlation() {
         let (t, d) = (500, 256);
@@ -201,8 +203,8 @@ mod tests {
         }
     }
 
-    /// No column and no row is kept more often than chance allows (chi-square over columns and over rows: its mean
-    /// is the count of cells, its standard deviation sqrt(2 cells)).
+    /// No column and no row is kept more often than chance allows (chi-square over columns and over
+    /// rows: its mean is the count of cells, its standard deviation sqrt(2 cells)).
     #[test]
     fn columns_and_rows_are_even() {
         let (t, d, p) = (500, 256, 0.25f32);

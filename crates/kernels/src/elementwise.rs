@@ -1,5 +1,5 @@
-//! Sums, scalings, biases and row selection. Each of these is linear, so its backward is another of them:
-//! `add` is its own, `add_bias` goes with `bias_grad`, `select_rows` with `scatter_rows_add`.
+//! Sums, scalings, biases and row selection. Each of these is linear, so its backward is another of
+//! them: `add` is its own, `add_bias` goes with `bias_grad`, `select_rows` with `scatter_rows_add`.
 
 use crate::Rows;
 use crate::isa::{isa, kernel};
@@ -80,7 +80,8 @@ pub fn bias_grad(dy: &Rows, db: &mut [f32]) {
     });
 }
 
-/// The rows `idx` of x, in that order; x (T, D) gives (idx.len(), D). Backward: [`scatter_rows_add`].
+/// The rows `idx` of x, in that order; x (T, D) gives (idx.len(), D). Backward:
+/// [`scatter_rows_add`].
 pub fn select_rows(x: &Rows, idx: &[usize]) -> Rows {
     let mut y = Rows::scratch(idx.len(), x.width());
     for_row_blocks(&mut y, |first, rows| {
@@ -91,7 +92,8 @@ pub fn select_rows(x: &Rows, idx: &[usize]) -> Rows {
     y
 }
 
-/// x[idx[i]] += dy[i]; dy (idx.len(), D), x (T, D). An index may come twice; order is that of `idx`.
+/// x[idx[i]] += dy[i]; dy (idx.len(), D), x (T, D). An index may come twice; order is that of
+/// `idx`.
 pub fn scatter_rows_add(dy: &Rows, idx: &[usize], x: &mut Rows) {
     length("idx", idx.len(), dy.rows());
     assert_eq!(dy.width(), x.width(), "dy and x differ in width");

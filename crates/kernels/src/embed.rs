@@ -64,8 +64,8 @@ pub fn gather_param(w: &[f32], width: usize, ids: &[u32], out: &mut Rows, accumu
     });
 }
 
-/// dw[ids[t]] += dout[t], for t in order; dout (T, D), ids (T), dw (V, D).
-/// Each task owns a block of the table's rows and reads all ids, so the order never depends on the threads.
+/// dw[ids[t]] += dout[t], for t in order; dout (T, D), ids (T), dw (V, D). Each task owns a block
+/// of the table's rows and reads all ids, so the order never depends on the threads.
 pub fn scatter_add(dout: &Rows, ids: &[u32], dw: &mut [f32]) {
     length("ids", ids.len(), dout.rows());
     let width = dout.width();

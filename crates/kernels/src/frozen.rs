@@ -17,12 +17,13 @@ pub use store::Store;
 pub enum Compute {
     /// f32 throughout.
     F32,
-    /// Operands (the weight, and rows on their way into the product) rounded to bf16, products summed in f32.
+    /// Operands (the weight, and rows on their way into the product) rounded to bf16, products
+    /// summed in f32.
     Bf16,
 }
 
-/// The weight of a frozen linear layer, (out, in), converted once into the form its arithmetic wants. It has no
-/// gradient slot.
+/// The weight of a frozen linear layer, (out, in), converted once into the form its arithmetic
+/// wants. It has no gradient slot.
 pub struct FrozenWeight {
     out: usize,
     inp: usize,
@@ -30,7 +31,8 @@ pub struct FrozenWeight {
 }
 
 enum Values {
-    /// Row-major (out, in): products pack it on the way, rows and a few inner products read it as it is.
+    /// Row-major (out, in): products pack it on the way, rows and a few inner products read it as
+    /// it is.
     F32(Vec<f32>),
     Bf16(Packed),
 }
@@ -129,8 +131,8 @@ impl FrozenWeight {
         }
     }
 
-    /// A hash of the shape and of the values as they were read, widened to f32 (the same under either [`Compute`]),
-    /// for the fingerprint of a base model.
+    /// A hash of the shape and of the values as they were read, widened to f32 (the same under
+    /// either [`Compute`]), for the fingerprint of a base model.
     pub fn hash64(&self) -> u64 {
         match &self.values {
             Values::Bf16(packed) => packed.hash,
@@ -224,8 +226,8 @@ mod tests {
         v.iter().map(|v| bf16::from_f32(*v).to_f64()).collect()
     }
 
-    /// Under bf16 compute: products of operands rounded to bf16, at sizes beside the panels (32), pairs (2), cuts of
-    /// the contraction (512 steps) and tasks.
+    /// Under bf16 compute: products of operands rounded to bf16, at sizes beside the panels (32),
+    /// pairs (2), cuts of the contraction (512 steps) and tasks.
     #[test]
     fn bf16_products_equal_the_naive_ones_of_rounded_operands() {
         for (t, inp, out) in

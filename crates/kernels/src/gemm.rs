@@ -1,5 +1,5 @@
-//! Products of f32 matrices: the forward `nt`, the input gradient `nn` and the weight gradient `tn` of a linear
-//! layer whose weight w is stored (out, in).
+//! Products of f32 matrices: the forward `nt`, the input gradient `nn` and the weight gradient `tn`
+//! of a linear layer whose weight w is stored (out, in).
 
 mod engine;
 mod few;
@@ -86,8 +86,8 @@ mod tests {
         out
     }
 
-    /// Rows, in and out features: one row, decoding sizes, sizes beside the tiles (14, 32), several blocks of
-    /// columns (256) and of contraction (512), and wide enough to be cut into tasks.
+    /// Rows, in and out features: one row, decoding sizes, sizes beside the tiles (14, 32), several
+    /// blocks of columns (256) and of contraction (512), and wide enough to be cut into tasks.
     const SHAPES: [(usize, usize, usize); 14] = [
         (1, 1, 1),
         (1, 37, 65),
@@ -163,7 +163,8 @@ mod tests {
         }
     }
 
-    /// A row's product must not depend on the rows around it: a batch gives each row what it gives alone.
+    /// A row's product must not depend on the rows around it: a batch gives each row what it gives
+    /// alone.
     #[test]
     fn a_row_in_a_batch_equals_the_row_in_another_batch() {
         let (k, n) = (530, 70);

@@ -1,4 +1,5 @@
-//! The instruction set, chosen once per process, and the macro that compiles one body for each of them.
+//! The instruction set, chosen once per process, and the macro that compiles one body for each of
+//! them.
 
 use std::cell::Cell;
 use std::fmt;
@@ -81,8 +82,8 @@ fn detect() -> Isa {
 /// Reads the request in the environment variable [`ISA_VARIABLE`].
 ///
 /// # Errors
-/// A sentence for the user, when the variable holds an unknown word or an instruction set that this CPU lacks.
-/// The command line calls this first, so that [`isa`] need not fail later.
+/// A sentence for the user, when the variable holds an unknown word or an instruction set that this
+/// CPU lacks. The command line calls this first, so that [`isa`] need not fail later.
 pub fn check() -> Result<Isa, String> {
     match std::env::var(ISA_VARIABLE) {
         Err(_) => Ok(best()),
@@ -120,8 +121,8 @@ pub fn isa() -> Isa {
     FORCED.get().unwrap_or_else(|| *CHOSEN.get_or_init(|| check().unwrap_or_else(|_| best())))
 }
 
-/// Runs `work` with another instruction set for the operations that it calls on this thread (for tests and
-/// measurements).
+/// Runs `work` with another instruction set for the operations that it calls on this thread (for
+/// tests and measurements).
 ///
 /// # Panics
 /// When the CPU lacks `isa`: running its code would be undefined.
@@ -144,9 +145,9 @@ pub fn threads() -> usize {
 
 /// Defines a function that runs one body under the instruction set given as its first argument.
 ///
-/// `fn name(args) -> R = body;` gives `fn name(isa: Isa, args) -> R`. The body is an `#[inline(always)]` function
-/// with a leading `const FMA: bool`, so that it is compiled (and vectorised) once for each instruction set;
-/// `FMA` says whether [`crate::math::madd`] may fuse.
+/// `fn name(args) -> R = body;` gives `fn name(isa: Isa, args) -> R`. The body is an
+/// `#[inline(always)]` function with a leading `const FMA: bool`, so that it is compiled (and
+/// vectorised) once for each instruction set; `FMA` says whether [`crate::math::madd`] may fuse.
 macro_rules! kernel {
     ($(#[$meta:meta])* $vis:vis unsafe fn $name:ident($($arg:ident: $ty:ty),* $(,)?) = $body:ident) => {
         $(#[$meta])*
@@ -163,8 +164,9 @@ macro_rules! kernel {
                     // SAFETY: the caller's promise.
                     unsafe { $body::<true>($($arg),*) }
                 }
-                // SAFETY: the caller's promise; and an `Isa` that reaches a kernel comes from `isa()`, which
-                // answers (and `with_isa` accepts) only what `is_x86_feature_detected!` has found on this CPU.
+                // SAFETY: the caller's promise; and an `Isa` that reaches a kernel comes from
+                // `isa()`, which answers (and `with_isa` accepts) only what
+                // `is_x86_feature_detected!` has found on this CPU.
                 unsafe {
                     match isa {
                         $crate::isa::Isa::Scalar => {}
@@ -180,7 +182,8 @@ macro_rules! kernel {
             unsafe { $body::<false>($($arg),*) }
         }
     };
-    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $body:ident) => {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)?
+     = $body:ident) => {
         $(#[$meta])*
         $vis fn $name(isa: $crate::isa::Isa, $($arg: $ty),*) $(-> $ret)? {
             #[cfg(target_arch = "x86_64")]
@@ -195,8 +198,9 @@ macro_rules! kernel {
                 }
                 match isa {
                     $crate::isa::Isa::Scalar => {}
-                    // SAFETY: an `Isa` that reaches a kernel comes from `isa()`, which answers (and `with_isa`
-                    // accepts) only what `is_x86_feature_detected!` has found on this CPU.
+                    // SAFETY: an `Isa` that reaches a kernel comes from `isa()`, which answers (and
+                    // `with_isa` accepts) only what `is_x86_feature_detected!` has found on this
+                    // CPU.
                     $crate::isa::Isa::Avx2 => return unsafe { avx2($($arg),*) },
                     // SAFETY: as above.
                     $crate::isa::Isa::Avx512 | $crate::isa::Isa::Avx512Bf16 => {

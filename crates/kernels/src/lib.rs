@@ -1,19 +1,22 @@
 //! The arithmetic of `sibo`: rows in, rows out.
 //!
 //! Every operation has its forward and its backward side by side in one file, next to a naive twin
-//! (plain loops, generic over `f32` and `f64`, test code only) that shares nothing with the fast path.
+//! (plain loops, generic over `f32` and `f64`, test code only) that shares nothing with the fast
+//! path.
 //!
 //! Three rules hold for every function of this crate:
-//! - **Shapes are asserted, not returned.** A wrong shape is a mistake in the caller's code, so it panics with
-//!   the names of the operands; bad *input* is refused further up, where there is a file and a line to name.
-//! - **Results do not depend on the number of threads.** Work is cut by constants and by the shapes alone, and
-//!   every reduction has a fixed order.
+//! - **Shapes are asserted, not returned.** A wrong shape is a mistake in the caller's code, so it
+//!   panics with the names of the operands; bad *input* is refused further up, where there is a
+//!   file and a line to name.
+//! - **Results do not depend on the number of threads.** Work is cut by constants and by the shapes
+//!   alone, and every reduction has a fixed order.
 //! - **The instruction set is chosen once** ([`isa::isa`]); one body serves all of them.
 //!
 //! This is the only crate of the workspace that contains `unsafe`.
 //!
-//! Letters in shapes: `T` packed rows (the tokens of all sequences, end to end), `D` width, `N` out features,
-//! `K` in features, `H` query heads, `G` key/value heads, `C` head width, `V` vocabulary, `R` rank.
+//! Letters in shapes: `T` packed rows (the tokens of all sequences, end to end), `D` width, `N` out
+//! features, `K` in features, `H` query heads, `G` key/value heads, `C` head width, `V` vocabulary,
+//! `R` rank.
 
 pub mod activation;
 pub mod attention;

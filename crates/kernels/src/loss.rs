@@ -6,7 +6,8 @@ use crate::math::{exp, max};
 use crate::split::length;
 use rayon::prelude::*;
 
-/// Runs `task(row index, row)` on all rows, in parallel, and returns its answers in the order of the rows.
+/// Runs `task(row index, row)` on all rows, in parallel, and returns its answers in the order of
+/// the rows.
 fn per_row<T: Send>(rows: &mut Rows, task: impl Fn(usize, &mut [f32]) -> T + Sync) -> Vec<T> {
     let width = rows.width();
     assert!(width > 0, "logits have no columns");
@@ -82,8 +83,8 @@ fn multiply_body<const FMA: bool>(a: f32, row: &mut [f32]) {
     }
 }
 
-/// The sum over rows of -log softmax(logits)[target]; logits (T, V), targets (T).
-/// With `want_grad`, logits become scale (softmax - onehot); without, their contents are spent and unspecified.
+/// The sum over rows of -log softmax(logits)[target]; logits (T, V), targets (T). With `want_grad`,
+/// logits become scale (softmax - onehot); without, their contents are spent and unspecified.
 pub fn cross_entropy(logits: &mut Rows, targets: &[u32], scale: f32, want_grad: bool) -> f64 {
     assert_targets(targets, logits);
     let isa = isa();

@@ -1,7 +1,8 @@
-//! Elementary functions as short polynomials, written so that a loop over them vectorises (no call, no branch).
+//! Elementary functions as short polynomials, written so that a loop over them vectorises (no call,
+//! no branch).
 //!
-//! Errors against the exact value are a few units in the last place over the ranges that the operations use;
-//! the tests below measure them against `libm` in `f64`.
+//! Errors against the exact value are a few units in the last place over the ranges that the
+//! operations use; the tests below measure them against `libm` in `f64`.
 
 /// `a * b + c`, fused where the instruction set has it, two roundings elsewhere.
 #[inline(always)]
@@ -13,7 +14,8 @@ const LOG2_E: f32 = std::f32::consts::LOG2_E;
 /// ln 2 cut in two, so that `x - n ln 2` is exact to beyond f32.
 const LN_2_HIGH: f32 = 0.693_359_4;
 const LN_2_LOW: f32 = -2.121_944_4e-4;
-/// Adding and taking away 1.5 * 2^23 rounds to the nearest integer; the integer is in the low bits of the sum.
+/// Adding and taking away 1.5 * 2^23 rounds to the nearest integer; the integer is in the low bits
+/// of the sum.
 const ROUNDER: f32 = 12_582_912.0;
 
 /// e^x. Below -87.3 the result is 0 and above 88.7 it is infinite; NaN stays NaN.
@@ -40,7 +42,8 @@ pub(crate) fn exp<const FMA: bool>(x: f32) -> f32 {
     if x > 88.7 { f32::INFINITY } else { value }
 }
 
-/// tanh x = sign(x) (1 - e) / (1 + e) with e = exp(-2 |x|); an odd polynomial near 0, where the difference cancels.
+/// tanh x = sign(x) (1 - e) / (1 + e) with e = exp(-2 |x|); an odd polynomial near 0, where the
+/// difference cancels.
 #[inline(always)]
 pub(crate) fn tanh<const FMA: bool>(x: f32) -> f32 {
     let a = x.abs();
@@ -64,8 +67,9 @@ pub(crate) fn sigmoid<const FMA: bool>(x: f32) -> f32 {
     1.0 / (1.0 + exp::<FMA>(-x))
 }
 
-/// The error function. A polynomial in x^2 below 1; from there 1 - e^(p(x)), with p fitted to ln erfc
-/// (both interpolate at Chebyshev nodes; absolute error below one unit in the last place of 1).
+/// The error function. A polynomial in x^2 below 1; from there 1 - e^(p(x)), with p fitted to ln
+/// erfc (both interpolate at Chebyshev nodes; absolute error below one unit in the last place of
+/// 1).
 #[inline(always)]
 pub(crate) fn erf<const FMA: bool>(x: f32) -> f32 {
     let a = x.abs();
@@ -93,11 +97,12 @@ pub(crate) fn erf<const FMA: bool>(x: f32) -> f32 {
 
 /// Floats that are added side by side in a reduction: one AVX-512 vector, two of AVX2.
 pub(crate) const LANES: usize = 16;
-/// Values that a reduction takes in one step: independent partial sums hide the latency of the addition.
+/// Values that a reduction takes in one step: independent partial sums hide the latency of the
+/// addition.
 const BLOCK: usize = 4 * LANES;
 
-/// The sum of `term(x[i], y[i], z[i])` over three slices of one length, in a fixed order: 64 interleaved partial
-/// sums, then a tree.
+/// The sum of `term(x[i], y[i], z[i])` over three slices of one length, in a fixed order: 64
+/// interleaved partial sums, then a tree.
 #[inline(always)]
 pub(crate) fn sum3(x: &[f32], y: &[f32], z: &[f32], term: impl Fn(f32, f32, f32) -> f32) -> f32 {
     let mut acc = [0.0f32; BLOCK];
@@ -153,7 +158,8 @@ pub(crate) fn sum(x: &[f32]) -> f32 {
     sum1(x, |x| x)
 }
 
-/// The inner product of two slices of one length, with fused additions where the instruction set has them.
+/// The inner product of two slices of one length, with fused additions where the instruction set
+/// has them.
 #[inline(always)]
 pub(crate) fn dot<const FMA: bool>(x: &[f32], y: &[f32]) -> f32 {
     let mut acc = [0.0f32; BLOCK];

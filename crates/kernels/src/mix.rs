@@ -1,4 +1,5 @@
-//! SIBO's input, x~ = (1 - lambda) x + lambda s h0: the one place where lambda is applied (arXiv 2402.11896).
+//! SIBO's input, x~ = (1 - lambda) x + lambda s h0: the one place where lambda is applied (arXiv
+//! 2402.11896).
 
 use crate::Rows;
 use crate::isa::{isa, kernel};
@@ -10,7 +11,8 @@ use crate::split::{for_row_blocks, same_shape};
 pub enum H0Scale {
     /// As it is (the paper).
     Raw,
-    /// Each row brought to the root mean square of its row of x. The scale takes part in no gradient.
+    /// Each row brought to the root mean square of its row of x. The scale takes part in no
+    /// gradient.
     Rms,
 }
 

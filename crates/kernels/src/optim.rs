@@ -60,7 +60,8 @@ fn adam_body<const FMA: bool>(c: AdamConstants, p: &mut [f32], g: &[f32], m: &mu
     }
 }
 
-/// One step of AdamW as `torch.optim.AdamW` takes it; all slices of one length; `step` counts from 1.
+/// One step of AdamW as `torch.optim.AdamW` takes it; all slices of one length; `step` counts from
+/// 1.
 ///
 /// p = p (1 - lr decay) - lr / (1 - beta1^step) m / (sqrt(v / (1 - beta2^step)) + eps)
 pub fn adamw(
@@ -104,7 +105,11 @@ fn sgd_body<const FMA: bool>(lr: f32, weight_decay: f32, p: &mut [f32], g: &[f32
     }
 }
 
-kernel!(fn momentum_block(lr: f32, momentum: f32, weight_decay: f32, p: &mut [f32], g: &[f32], buffer: &mut [f32]) = momentum_body);
+kernel!(
+    fn momentum_block(
+        lr: f32, momentum: f32, weight_decay: f32, p: &mut [f32], g: &[f32], buffer: &mut [f32],
+    ) = momentum_body
+);
 
 #[inline(always)]
 fn momentum_body<const FMA: bool>(
@@ -121,8 +126,8 @@ fn momentum_body<const FMA: bool>(
     }
 }
 
-/// One step of `torch.optim.SGD` (no dampening, no Nesterov); all slices of one length.
-/// A momentum buffer starts as zeros, which gives PyTorch's first step (the buffer becomes the gradient).
+/// One step of `torch.optim.SGD` (no dampening, no Nesterov); all slices of one length. A momentum
+/// buffer starts as zeros, which gives PyTorch's first step (the buffer becomes the gradient).
 pub fn sgd(p: &mut [f32], g: &[f32], buffer: Option<&mut [f32]>, lr: f64, momentum: f64, weight_decay: f64) {
     length("g", g.len(), p.len());
     let (isa, lr, momentum, weight_decay) = (isa(), lr as f32, momentum as f32, weight_decay as f32);

@@ -1,7 +1,7 @@
 //! Where the storage of [`crate::Rows`] comes from: freed buffers are kept and given out again.
 //!
-//! First touch of memory costs more than most operations that use it, so a training step should touch none that
-//! the step before has not touched. Large buffers ask the system for huge pages.
+//! First touch of memory costs more than most operations that use it, so a training step should
+//! touch none that the step before has not touched. Large buffers ask the system for huge pages.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::collections::BTreeMap;
@@ -27,7 +27,8 @@ pub(crate) struct Block {
 
 // SAFETY: a block owns its memory exclusively and has no thread affinity.
 unsafe impl Send for Block {}
-// SAFETY: a shared reference gives no access to the memory except through `Rows`, which follows the borrow rules.
+// SAFETY: a shared reference gives no access to the memory except through `Rows`, which follows the
+// borrow rules.
 unsafe impl Sync for Block {}
 
 impl Block {
@@ -40,7 +41,8 @@ impl Block {
         Layout::from_size_align(bytes, align).expect("a buffer is far smaller than isize::MAX")
     }
 
-    /// New memory, all zero. Large blocks come from the system untouched, so zero costs nothing until used.
+    /// New memory, all zero. Large blocks come from the system untouched, so zero costs nothing
+    /// until used.
     fn from_system(bytes: usize) -> Block {
         #[cfg(target_os = "linux")]
         if bytes >= HUGE {
@@ -92,8 +94,8 @@ mod huge {
         let start = raw as usize;
         let head = start.next_multiple_of(HUGE) - start;
         let tail = room - head - bytes;
-        // SAFETY: head and tail are whole pages (start, HUGE and bytes are) inside the mapping made above, and
-        // nothing points into them; the advice concerns the part that is kept.
+        // SAFETY: head and tail are whole pages (start, HUGE and bytes are) inside the mapping made
+        // above, and nothing points into them; the advice concerns the part that is kept.
         unsafe {
             if head > 0 {
                 libc::munmap(raw, head);
@@ -102,7 +104,8 @@ mod huge {
             if tail > 0 {
                 libc::munmap(kept.byte_add(bytes), tail);
             }
-            // Refused advice (a kernel without huge pages) leaves ordinary pages: nothing to do about it.
+            // Refused advice (a kernel without huge pages) leaves ordinary pages: nothing to do
+            // about it.
             libc::madvise(kept, bytes, libc::MADV_HUGEPAGE);
             NonNull::new_unchecked(kept.cast::<f32>())
         }
@@ -122,7 +125,8 @@ struct State {
     idle_bytes: usize,
     live_bytes: usize,
     peak_bytes: usize,
-    /// The highest `live_bytes` ever: `peak_bytes` may be reset, the bound on idle memory should not be.
+    /// The highest `live_bytes` ever: `peak_bytes` may be reset, the bound on idle memory should
+    /// not be.
     ever_bytes: usize,
 }
 
@@ -130,7 +134,8 @@ static STATE: Mutex<State> =
     Mutex::new(State { idle: BTreeMap::new(), idle_bytes: 0, live_bytes: 0, peak_bytes: 0, ever_bytes: 0 });
 
 fn state() -> MutexGuard<'static, State> {
-    // No code panics while it holds the lock with the counters half changed, so a poisoned state is sound.
+    // No code panics while it holds the lock with the counters half changed, so a poisoned state is
+    // sound.
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -172,7 +177,8 @@ fn rounded(floats: usize) -> usize {
 
 impl State {
     fn take_idle(&mut self, bytes: usize) -> Option<Block> {
-        // A block up to a quarter too large is good enough: the rest is touched memory that nobody else uses now.
+        // A block up to a quarter too large is good enough: the rest is touched memory that nobody
+        // else uses now.
         let size = *self.idle.range(bytes..=bytes + bytes / 4).next()?.0;
         let blocks = self.idle.get_mut(&size)?;
         let block = blocks.pop();

@@ -1,10 +1,11 @@
-//! Measures of representations. They are read by people, never trained on: by nature they have no backward.
+//! Measures of representations. They are read by people, never trained on: by nature they have no
+//! backward.
 
 use crate::Rows;
 
-/// The mean cosine similarity over all pairs of distinct rows among `rows` (the tokens that count), or `None` for
-/// fewer than two. With unit rows u it is (|sum u|^2 - n) / (n (n - 1)): O(n D), in f64. A row of zeros has no
-/// direction; its cosine with every other row counts as 0.
+/// The mean cosine similarity over all pairs of distinct rows among `rows` (the tokens that count),
+/// or `None` for fewer than two. With unit rows u it is (|sum u|^2 - n) / (n (n - 1)): O(n D), in
+/// f64. A row of zeros has no direction; its cosine with every other row counts as 0.
 pub fn mean_pairwise_cosine(x: &Rows, rows: &[usize]) -> Option<f64> {
     if rows.len() < 2 {
         return None;

@@ -14,8 +14,9 @@ pub enum RopeStyle {
     Interleaved,
 }
 
-/// cos and sin for every position and pair, computed in f32 as transformers does: the angle is the f32 product
-/// of position and inverse frequency; both functions are multiplied by the attention scaling.
+/// cos and sin for every position and pair, computed in f32 as transformers does: the angle is the
+/// f32 product of position and inverse frequency; both functions are multiplied by the attention
+/// scaling.
 #[derive(Clone, Debug)]
 pub struct RopeTable {
     inv_freq: Vec<f32>,
@@ -26,13 +27,15 @@ pub struct RopeTable {
 }
 
 impl RopeTable {
-    /// A table for positions below `positions_max`, with attention scaling 1; see [`RopeTable::with_scaling`].
-    /// Larger positions work too: [`RopeTable::grow`] adds them to the table, and [`apply`] computes what is missing.
+    /// A table for positions below `positions_max`, with attention scaling 1; see
+    /// [`RopeTable::with_scaling`]. Larger positions work too: [`RopeTable::grow`] adds them to the
+    /// table, and [`apply`] computes what is missing.
     pub fn new(inv_freq: &[f32], positions_max: usize) -> RopeTable {
         Self::with_scaling(inv_freq, positions_max, 1.0)
     }
 
-    /// As [`RopeTable::new`], with cos and sin multiplied by `scaling` (the `attention_factor` of `yarn`).
+    /// As [`RopeTable::new`], with cos and sin multiplied by `scaling` (the `attention_factor` of
+    /// `yarn`).
     pub fn with_scaling(inv_freq: &[f32], positions_max: usize, scaling: f32) -> RopeTable {
         let mut table = RopeTable { inv_freq: inv_freq.to_vec(), scaling, cos: Vec::new(), sin: Vec::new() };
         table.grow(positions_max);
@@ -61,7 +64,11 @@ impl RopeTable {
     }
 }
 
-kernel!(fn rotate_row(style: RopeStyle, cos: &[f32], sin: &[f32], sign: f32, head_dim: usize, row: &mut [f32]) = rotate_body);
+kernel!(
+    fn rotate_row(
+        style: RopeStyle, cos: &[f32], sin: &[f32], sign: f32, head_dim: usize, row: &mut [f32],
+    ) = rotate_body
+);
 
 #[inline(always)]
 fn rotate_body<const FMA: bool>(
@@ -141,7 +148,8 @@ pub fn apply(
     rotate(style, table, positions, x, heads, rotary_dim, 1.0);
 }
 
-/// The gradient of [`apply`], in place: the transposed rotation (with an attention scaling, times that scaling).
+/// The gradient of [`apply`], in place: the transposed rotation (with an attention scaling, times
+/// that scaling).
 pub fn apply_backward(
     style: RopeStyle,
     table: &RopeTable,

@@ -4,7 +4,8 @@ use crate::pool::{self, Block};
 use std::fmt;
 use std::ops::Range;
 
-/// A row-major matrix of `f32`, `rows` x `width`, whose storage is recycled through [`crate::pool`].
+/// A row-major matrix of `f32`, `rows` x `width`, whose storage is recycled through
+/// [`crate::pool`].
 pub struct Rows {
     /// `None` only while dropping.
     block: Option<Block>,
@@ -22,8 +23,8 @@ impl Rows {
         made
     }
 
-    /// A matrix of unspecified contents (whatever the storage held before; never uninitialised memory), for
-    /// results that are about to be overwritten.
+    /// A matrix of unspecified contents (whatever the storage held before; never uninitialised
+    /// memory), for results that are about to be overwritten.
     pub fn scratch(rows: usize, width: usize) -> Rows {
         Self::take(rows, width).0
     }
@@ -91,7 +92,8 @@ impl Rows {
         &mut self.data_mut()[i * width..(i + 1) * width]
     }
 
-    /// A copy with storage of its own (explicit, because copies of activations should be visible in the code).
+    /// A copy with storage of its own (explicit, because copies of activations should be visible in
+    /// the code).
     pub fn copy(&self) -> Rows {
         self.slice_rows(0..self.rows)
     }

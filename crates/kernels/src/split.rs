@@ -1,5 +1,5 @@
-//! How work is cut into tasks. Sizes are constants, never the number of threads: this is what makes results the
-//! same for any number of them.
+//! How work is cut into tasks. Sizes are constants, never the number of threads: this is what makes
+//! results the same for any number of them.
 
 use crate::Rows;
 use rayon::prelude::*;
@@ -34,7 +34,8 @@ pub(crate) fn length(name: &str, found: usize, expected: usize) {
     assert!(found == expected, "{name} has {found} values, not {expected}");
 }
 
-/// Calls `task(first element, block of y)` for blocks of [`GRAIN`] elements, in parallel when there are several.
+/// Calls `task(first element, block of y)` for blocks of [`GRAIN`] elements, in parallel when there
+/// are several.
 pub(crate) fn for_blocks(y: &mut [f32], task: impl Fn(usize, &mut [f32]) + Sync) {
     if y.len() <= GRAIN {
         task(0, y);
@@ -57,7 +58,8 @@ pub(crate) fn for_row_blocks(y: &mut Rows, task: impl Fn(usize, &mut [f32]) + Sy
     }
 }
 
-/// Calls `task(first column, columns)` for blocks of [`COLUMN_BLOCK`] values of a vector of column sums.
+/// Calls `task(first column, columns)` for blocks of [`COLUMN_BLOCK`] values of a vector of column
+/// sums.
 pub(crate) fn for_columns(sums: &mut [f32], rows: usize, task: impl Fn(usize, &mut [f32]) + Sync) {
     if sums.len() * rows <= GRAIN {
         for (i, block) in sums.chunks_mut(COLUMN_BLOCK).enumerate() {
@@ -68,7 +70,8 @@ pub(crate) fn for_columns(sums: &mut [f32], rows: usize, task: impl Fn(usize, &m
     }
 }
 
-/// As [`for_row_blocks`], with the part of `side` (`per_row` values for each row) that belongs to the block.
+/// As [`for_row_blocks`], with the part of `side` (`per_row` values for each row) that belongs to
+/// the block.
 pub(crate) fn for_row_blocks_with(
     y: &mut Rows,
     side: &mut [f32],

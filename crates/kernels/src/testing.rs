@@ -1,5 +1,5 @@
-//! What the tests of this crate share: numbers, comparisons, and runs under every instruction set and on one and
-//! two threads. Nothing here is used by a fast path.
+//! What the tests of this crate share: numbers, comparisons, and runs under every instruction set
+//! and on one and two threads. Nothing here is used by a fast path.
 
 use crate::Rows;
 use crate::isa::{Isa, with_isa};
@@ -94,8 +94,8 @@ pub(crate) fn assert_close<F: Float>(what: &str, fast: &[f32], naive: &[F], tole
     }
 }
 
-/// Runs `work` under every instruction set of this machine on one and on two threads, asserts that the thread
-/// count changes no bit, and hands each answer to `check`.
+/// Runs `work` under every instruction set of this machine on one and on two threads, asserts that
+/// the thread count changes no bit, and hands each answer to `check`.
 pub(crate) fn everywhere(work: impl Fn() -> Vec<f32> + Sync, check: impl Fn(Isa, &[f32])) {
     for isa in Isa::available() {
         let run = |threads| {

@@ -37,7 +37,11 @@ pub fn forward(kind: Activation, gate: &Rows, up: &Rows, h: &mut Rows) {
     });
 }
 
-kernel!(fn backward_block(kind: Activation, gate: &[f32], up: &[f32], dh: &[f32], dgate: &mut [f32], dup: &mut [f32]) = backward_body);
+kernel!(
+    fn backward_block(
+        kind: Activation, gate: &[f32], up: &[f32], dh: &[f32], dgate: &mut [f32], dup: &mut [f32],
+    ) = backward_body
+);
 
 #[inline(always)]
 fn backward_body<const FMA: bool>(
@@ -71,7 +75,8 @@ fn backward_body<const FMA: bool>(
     }
 }
 
-/// The gradient of [`forward`]: dgate = dh up f'(gate) and dup = dh f(gate), both overwritten; all (T, F).
+/// The gradient of [`forward`]: dgate = dh up f'(gate) and dup = dh f(gate), both overwritten; all
+/// (T, F).
 pub fn backward(kind: Activation, gate: &Rows, up: &Rows, dh: &Rows, dgate: &mut Rows, dup: &mut Rows) {
     same_shape("gate", gate, "up", up);
     same_shape("gate", gate, "dh", dh);

@@ -78,8 +78,8 @@ fn multiply_body<const FMA: bool>(a: f32, row: &mut [f32]) {
 }
 
 kernel!(
-    /// p = e^(p - lse) and d = scale p (d - along): probabilities and the gradient of the scores, where no
-    /// dropout stands between them.
+    /// p = e^(p - lse) and d = scale p (d - along): probabilities and the gradient of the scores,
+    /// where no dropout stands between them.
     fn score_gradient(lse: f32, scale: f32, along: f32, p: &mut [f32], d: &mut [f32]) = score_gradient_body
 );
 
@@ -104,7 +104,8 @@ pub(super) struct Head<'a> {
     pub(super) queries: usize,
     pub(super) k: &'a [f32],
     pub(super) v: &'a [f32],
-    /// The first row of k and v, and how many they are; the queries are the last of these positions.
+    /// The first row of k and v, and how many they are; the queries are the last of these
+    /// positions.
     pub(super) kv_start: usize,
     pub(super) keys: usize,
     pub(super) head: usize,
@@ -172,8 +173,8 @@ impl<'a> Head<'a> {
         let (q, k) = (self.query_rows(self.q, b), self.key_rows(self.k).flip());
         let shape = (b.count, b.seen, self.shape.head_dim);
         let target = into_tile(self.shape.scale, scores, b.seen);
-        // SAFETY: the head's columns and the sequence's rows were checked to lie inside q and k; the tile has
-        // count * seen values.
+        // SAFETY: the head's columns and the sequence's rows were checked to lie inside q and k;
+        // the tile has count * seen values.
         unsafe { product(self.isa, shape, q, k, target, false) }
     }
 
@@ -186,7 +187,8 @@ impl<'a> Head<'a> {
     }
 
     /// # Safety
-    /// No other task touches this head's columns of these rows of `o`, nor these rows' `lse` of this head.
+    /// No other task touches this head's columns of these rows of `o`, nor these rows' `lse` of
+    /// this head.
     pub(super) unsafe fn forward(&self, o: Shared, lse: Option<Shared>) {
         let c = self.shape.head_dim;
         let mut tile = self.tile();
@@ -222,7 +224,8 @@ impl<'a> Head<'a> {
     /// dq of this head; dk and dv start from nothing when `first_of_group`, else add.
     ///
     /// # Safety
-    /// No other task touches this head's columns of dq, nor its key/value head's of dk and dv, in these rows.
+    /// No other task touches this head's columns of dq, nor its key/value head's of dk and dv, in
+    /// these rows.
     pub(super) unsafe fn backward(&self, g: &Gradients, first_of_group: bool) {
         let (c, column) = (self.shape.head_dim, self.kv_column());
         let (mut p_tile, mut d_tile) = (self.tile(), self.tile());
@@ -242,7 +245,8 @@ impl<'a> Head<'a> {
             let (p, d) = (Strided::rows(p, b.seen), Strided::rows(d, b.seen));
             let (q, do_) = (self.query_rows(self.q, b), self.query_rows(g.do_, b));
             let (into_q, into_k) = ((b.count, c, b.seen), (b.seen, c, b.count));
-            // SAFETY: all operands lie inside what was checked; the results belong to this task alone.
+            // SAFETY: all operands lie inside what was checked; the results belong to this task
+            // alone.
             unsafe {
                 let dq = g.dq.target(self.q_start + b.first, self.q_column(), 0.0);
                 product(self.isa, into_q, d, self.key_rows(self.k), dq, false);
@@ -268,7 +272,8 @@ impl<'a> Head<'a> {
             let t = self.q_start + i;
             let (p, p_hidden) = p.split_at_mut(self.visible(i));
             let (d, d_hidden) = d.split_at_mut(self.visible(i));
-            // sum_j p_j dp_j equals o . do, with dropout too: o was made from the dropped probabilities.
+            // sum_j p_j dp_j equals o . do, with dropout too: o was made from the dropped
+            // probabilities.
             let along = inner_product(self.isa, &g.o.row(t)[part.clone()], &g.do_.row(t)[part.clone()]);
             let lse = g.lse[t * self.shape.heads + self.head];
             self.mask(i, d);

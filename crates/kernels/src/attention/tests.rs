@@ -5,7 +5,8 @@ use super::*;
 use crate::drop::{DropKey, row_keys};
 use crate::testing::*;
 
-/// One head: probabilities (n, m) over the visible keys, in whole rows; query i is position i + m - n.
+/// One head: probabilities (n, m) over the visible keys, in whole rows; query i is position i + m -
+/// n.
 fn naive_probabilities<F: Float>(q: &[Vec<F>], k: &[Vec<F>], scale: F, causal: bool) -> Vec<Vec<F>> {
     let offset = k.len() - q.len();
     let rows = q.iter().enumerate();

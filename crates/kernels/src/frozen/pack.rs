@@ -1,8 +1,9 @@
 //! The packed form of a weight under bf16 compute.
 //!
-//! Panels of 32 out features; in a panel, pairs of in features; for each pair, one 32-bit word per out feature with
-//! the even in feature in its low half: [out / 32][in / 2][32][2]. This is the order in which the kernel of the
-//! forward reads it, so the forward packs nothing. Missing features are zeros.
+//! Panels of 32 out features; in a panel, pairs of in features; for each pair, one 32-bit word per
+//! out feature with the even in feature in its low half: [out / 32][in / 2][32][2]. This is the
+//! order in which the kernel of the forward reads it, so the forward packs nothing. Missing
+//! features are zeros.
 
 use super::{Store, hash_weight};
 use crate::gemm::Span;
@@ -36,8 +37,8 @@ pub(super) fn fold(h: u64, value: u64) -> u64 {
     h ^ (h >> 32)
 }
 
-/// A hash of values: 16 interleaved 32-bit hashes (each step is a bijection, so that one changed value always
-/// changes its lane), folded.
+/// A hash of values: 16 interleaved 32-bit hashes (each step is a bijection, so that one changed
+/// value always changes its lane), folded.
 pub(super) fn hash_values(values: &[f32]) -> u64 {
     let mut lanes: [u32; 16] = std::array::from_fn(|i| i as u32);
     let step = |lane: &mut u32, value: &f32| {
@@ -108,7 +109,8 @@ impl Packed {
     fn words(&self, p: usize, k: usize) -> &[u32; PANEL] {
         let at = (p * self.pairs + k) * LINES;
         let lines: &[Line; LINES] = self.lines[at..].first_chunk().expect("a panel holds whole pairs");
-        // SAFETY: two lines are 32 words without padding, and the alignment of a line is that of a word or more.
+        // SAFETY: two lines are 32 words without padding, and the alignment of a line is that of a
+        // word or more.
         unsafe { &*lines.as_ptr().cast() }
     }
 
@@ -123,8 +125,8 @@ impl Packed {
         }
     }
 
-    /// In features `columns` of out features `steps`, widened, as panels of `nr` columns with one step for each out
-    /// feature: the right operand of the input gradient for f32 kernels.
+    /// In features `columns` of out features `steps`, widened, as panels of `nr` columns with one
+    /// step for each out feature: the right operand of the input gradient for f32 kernels.
     pub(super) fn widen_backward(&self, columns: Span, steps: Span, nr: usize, panels: &mut [f32]) {
         for (p, panel) in panels.chunks_exact_mut(nr * steps.count).enumerate() {
             let first = columns.first + p * nr;
@@ -143,8 +145,9 @@ impl Packed {
         }
     }
 
-    /// Out features `columns` of in features `steps`, widened, as panels of `nr` columns with one step for each in
-    /// feature: the right operand of the forward for f32 kernels. `steps` starts at an even feature.
+    /// Out features `columns` of in features `steps`, widened, as panels of `nr` columns with one
+    /// step for each in feature: the right operand of the forward for f32 kernels. `steps` starts
+    /// at an even feature.
     pub(super) fn widen_forward(&self, columns: Span, steps: Span, nr: usize, panels: &mut [f32]) {
         for (p, panel) in panels.chunks_exact_mut(nr * steps.count).enumerate() {
             let first = columns.first + p * nr;

@@ -1,7 +1,9 @@
-//! Products with a weight in bf16 panels: the other operand is rounded to bf16 on the way, sums are f32.
+//! Products with a weight in bf16 panels: the other operand is rounded to bf16 on the way, sums are
+//! f32.
 //!
-//! With AVX-512-BF16 the kernel multiplies pairs of bf16. Elsewhere blocks of the weight are widened to f32 and the
-//! f32 kernels run: the rounding points are the same, the order of summation is not.
+//! With AVX-512-BF16 the kernel multiplies pairs of bf16. Elsewhere blocks of the weight are
+//! widened to f32 and the f32 kernels run: the rounding points are the same, the order of summation
+//! is not.
 
 use super::pack::{PANEL, Packed, round_to_bf16, widen};
 use crate::Rows;
@@ -28,7 +30,8 @@ enum Direction {
     Backward,
 }
 
-/// The shapes were checked by the caller: x is as wide as the contraction, the target as the result.
+/// The shapes were checked by the caller: x is as wide as the contraction, the target as the
+/// result.
 fn multiply(w: &Packed, x: &Rows, target: Target, direction: Direction) {
     let (columns, depth) = match direction {
         Direction::Forward => (w.out, w.inp),
@@ -37,8 +40,8 @@ fn multiply(w: &Packed, x: &Rows, target: Target, direction: Direction) {
     let left = Strided::rows(x.data(), depth);
     let operands = Frozen { left, depth, w, direction };
     let isa = isa();
-    // SAFETY: the operands cover the shape, and the target is borrowed exclusively by the caller; pairs are
-    // multiplied only where the CPU can.
+    // SAFETY: the operands cover the shape, and the target is borrowed exclusively by the caller;
+    // pairs are multiplied only where the CPU can.
     unsafe {
         #[cfg(target_arch = "x86_64")]
         if isa == Isa::Avx512Bf16 {
@@ -113,8 +116,8 @@ impl Operands for Pairs<'_> {
         let first = 2 * steps.first;
         let count = (2 * steps.count).min(self.0.depth - first);
         for r in 0..height {
-            // SAFETY: the tile has room for `height` rows of `steps.count` pairs, which are as large as floats; the
-            // rows and elements read exist.
+            // SAFETY: the tile has room for `height` rows of `steps.count` pairs, which are as
+            // large as floats; the rows and elements read exist.
             unsafe {
                 let to = tile.add(r * A_STRIDE).cast::<u16>();
                 let to = std::slice::from_raw_parts_mut(to, 2 * steps.count);
@@ -162,7 +165,8 @@ impl Operands for Widened<'_> {
 
     unsafe fn left(&self, isa: Isa, rows: Span, steps: Span, height: usize, tile: *mut f32) {
         for r in 0..height {
-            // SAFETY: the tile has room for `height` rows of `steps.count`; the rows and elements read exist.
+            // SAFETY: the tile has room for `height` rows of `steps.count`; the rows and elements
+            // read exist.
             unsafe {
                 let to = std::slice::from_raw_parts_mut(tile.add(r * A_STRIDE), steps.count);
                 if r < rows.count {

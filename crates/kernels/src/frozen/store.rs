@@ -12,7 +12,8 @@ pub enum Store {
     Bf16(Vec<bf16>),
     /// IEEE half precision.
     F16(Vec<f16>),
-    /// 8-bit integers with one scale for each `block` columns of a row: scale (out, in / block, rounded up).
+    /// 8-bit integers with one scale for each `block` columns of a row: scale (out, in / block,
+    /// rounded up).
     I8 {
         /// The integers, (out, in).
         q: Vec<i8>,

@@ -1,6 +1,7 @@
-//! Panels for the input gradient out of panels for the forward. `vdpbf16ps` pairs along the contraction, which is in
-//! features for the one and out features for the other, so blocks are turned on the way into the cache; a second
-//! copy of every weight would cost more than the few percent of time that this takes.
+//! Panels for the input gradient out of panels for the forward. `vdpbf16ps` pairs along the
+//! contraction, which is in features for the one and out features for the other, so blocks are
+//! turned on the way into the cache; a second copy of every weight would cost more than the few
+//! percent of time that this takes.
 
 use super::pack::{PANEL, Packed};
 use crate::gemm::Span;
@@ -9,8 +10,9 @@ use std::arch::x86_64::*;
 /// Pairs of in features, and of out features, that are turned at once: a panel's out features.
 const SIDE: usize = PANEL / 2;
 
-/// In features `columns` of pairs of out features `steps`, as panels of 32 columns: [columns / 32][steps][32][2].
-/// `columns` starts at a multiple of 32 and `steps` at one of 16; `panels` holds whole panels.
+/// In features `columns` of pairs of out features `steps`, as panels of 32 columns: [columns /
+/// 32][steps][32][2]. `columns` starts at a multiple of 32 and `steps` at one of 16; `panels` holds
+/// whole panels.
 ///
 /// # Safety
 /// The CPU has AVX-512 F and BW.
@@ -21,7 +23,8 @@ pub(super) unsafe fn turn(w: &Packed, columns: Span, steps: Span, panels: &mut [
         let count = SIDE.min(w.pairs - first);
         for (s, rows) in panel.chunks_mut(PANEL * SIDE).enumerate() {
             let at = w.at(steps.first / SIDE + s, first);
-            // SAFETY: the pairs `first..first + count` of a panel lie behind one another, 32 words each.
+            // SAFETY: the pairs `first..first + count` of a panel lie behind one another, 32 words
+            // each.
             let source = unsafe { std::slice::from_raw_parts(at, count * PANEL) };
             match (source.try_into(), rows.as_mut().try_into()) {
                 (Ok(source), Ok(rows)) => turn_square(source, rows),
@@ -31,8 +34,9 @@ pub(super) unsafe fn turn(w: &Packed, columns: Span, steps: Span, panels: &mut [
     }
 }
 
-/// `source`: up to 16 pairs of in features, 32 out features each; `rows`: up to 16 pairs of out features, 32 in
-/// features each. The four bf16 of two out features and a pair of in features change places.
+/// `source`: up to 16 pairs of in features, 32 out features each; `rows`: up to 16 pairs of out
+/// features, 32 in features each. The four bf16 of two out features and a pair of in features
+/// change places.
 fn turn_part(source: &[u32], rows: &mut [u32]) {
     for (m, row) in rows.chunks_exact_mut(PANEL).enumerate() {
         row.fill(0);
@@ -63,7 +67,8 @@ fn turn_square(source: &[u32; PANEL * SIDE], rows: &mut [u32; PANEL * SIDE]) {
     for k in (0..SIDE).step_by(8) {
         for m in (0..SIDE).step_by(8) {
             let block: [__m512i; 8] = std::array::from_fn(|i| {
-                // SAFETY: eight 64-bit values from pair k + i, out features 2 m on, lie inside the 16 x 32 words.
+                // SAFETY: eight 64-bit values from pair k + i, out features 2 m on, lie inside the
+                // 16 x 32 words.
                 let line = unsafe { _mm512_loadu_si512(source.as_ptr().add((k + i) * PANEL + 2 * m).cast()) };
                 _mm512_shuffle_epi8(line, order)
             });
@@ -88,7 +93,8 @@ fn transpose(r: [__m512i; 8]) -> [__m512i; 8] {
             }
         };
         let t = [pair(0), pair(2), pair(4), pair(6)];
-        // 128-bit lanes 0 and 2, then 1 and 3, of two registers; twice, this gathers one lane of four.
+        // 128-bit lanes 0 and 2, then 1 and 3, of two registers; twice, this gathers one lane of
+        // four.
         let (a, b) = (_mm512_shuffle_i64x2::<0x88>(t[0], t[1]), _mm512_shuffle_i64x2::<0xdd>(t[0], t[1]));
         let (c, d) = (_mm512_shuffle_i64x2::<0x88>(t[2], t[3]), _mm512_shuffle_i64x2::<0xdd>(t[2], t[3]));
         out[odd] = _mm512_shuffle_i64x2::<0x88>(a, c);

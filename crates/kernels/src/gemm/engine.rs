@@ -1,8 +1,8 @@
 //! The loops around the micro-kernel: how a product is cut into tasks, and a task into tiles.
 //!
-//! All sizes are constants or follow from the shape, and the contraction is cut at multiples of [`DEPTH`], whatever
-//! the other two sizes are. So an element of the result is the same sum in the same order for any number of
-//! threads and any number of rows around it.
+//! All sizes are constants or follow from the shape, and the contraction is cut at multiples of
+//! [`DEPTH`], whatever the other two sizes are. So an element of the result is the same sum in the
+//! same order for any number of threads and any number of rows around it.
 
 use super::micro::{A_STRIDE, Micro, Order, Plain, Tile};
 #[cfg(target_arch = "x86_64")]
@@ -11,10 +11,11 @@ use crate::isa::Isa;
 use rayon::prelude::*;
 use std::cell::RefCell;
 
-/// Contraction steps (single, or pairs of bf16) between two visits to the result: a tile of `a` fits the first-level cache, a block of panels
-/// the second.
+/// Contraction steps (single, or pairs of bf16) between two visits to the result: a tile of `a`
+/// fits the first-level cache, a block of panels the second.
 pub(crate) const DEPTH: usize = 512;
-/// Columns of the result in one task, at most; panels of this many columns and `DEPTH` steps take 512 KiB.
+/// Columns of the result in one task, at most; panels of this many columns and `DEPTH` steps take
+/// 512 KiB.
 const COLUMNS: usize = 256;
 /// Rows of the result in one task, at most, where there are columns enough to keep the tasks many.
 const ROWS: usize = 1024;
@@ -25,21 +26,23 @@ const TASKS: usize = 6;
 /// Products of fewer multiplications than this run as one task.
 const SMALL: usize = 1 << 18;
 
-/// Where the tiles of the left and the panels of the right operand of a product come from. A step of the contraction
-/// is whatever the kernel consumes at once: one index, or a pair for the kernels that multiply pairs.
+/// Where the tiles of the left and the panels of the right operand of a product come from. A step
+/// of the contraction is whatever the kernel consumes at once: one index, or a pair for the kernels
+/// that multiply pairs.
 pub(crate) trait Operands: Copy + Send + Sync {
     /// The order of a packed tile of the left operand.
     fn order(&self) -> Order;
 
-    /// Packs rows `first..first + rows` and steps `from..from + depth` of the left operand as one tile of `height`
-    /// rows (those beyond `rows` are zeros).
+    /// Packs rows `first..first + rows` and steps `from..from + depth` of the left operand as one
+    /// tile of `height` rows (those beyond `rows` are zeros).
     ///
     /// # Safety
     /// The rows and steps exist; `tile` has room for the tile in [`Operands::order`].
     unsafe fn left(&self, isa: Isa, rows: Span, steps: Span, height: usize, tile: *mut f32);
 
-    /// Panels of `nr` columns with `columns` and `steps` of the right operand, packed into `buffer` or found where
-    /// they are: the first panel, and the distance from one to the next. `columns` starts at a multiple of `nr`.
+    /// Panels of `nr` columns with `columns` and `steps` of the right operand, packed into `buffer`
+    /// or found where they are: the first panel, and the distance from one to the next. `columns`
+    /// starts at a multiple of `nr`.
     ///
     /// # Safety
     /// The columns and steps exist; `buffer` has room for whole panels.
@@ -60,7 +63,8 @@ pub(crate) struct Span {
     pub(crate) count: usize,
 }
 
-/// Where a product goes: c = beta c + alpha a b, rows contiguous and `row` apart; beta 0 does not read c.
+/// Where a product goes: c = beta c + alpha a b, rows contiguous and `row` apart; beta 0 does not
+/// read c.
 #[derive(Clone, Copy)]
 pub(crate) struct Target {
     pub(crate) alpha: f32,
@@ -86,8 +90,8 @@ impl<O: Operands> Product<O> {
     /// Computes the product with the f32 kernels; with `parallel`, in the current thread pool.
     ///
     /// # Safety
-    /// The operands can give every row, column and step of the shape; c is valid for writing, and nothing else
-    /// reads or writes it meanwhile.
+    /// The operands can give every row, column and step of the shape; c is valid for writing, and
+    /// nothing else reads or writes it meanwhile.
     pub(crate) unsafe fn compute(&self, isa: Isa, parallel: bool) {
         // SAFETY: the caller's promise; an `Isa` names only what this CPU has.
         unsafe {
@@ -182,15 +186,16 @@ impl<O: Operands> Product<O> {
         }
     }
 
-    /// One block of c: panels of the right operand are made once for each cut of the contraction, tiles of the left
-    /// once for each pass over the panels.
+    /// One block of c: panels of the right operand are made once for each cut of the contraction,
+    /// tiles of the left once for each pass over the panels.
     unsafe fn task<M: Micro>(&self, isa: Isa, rows: Span, columns: Span, a_tile: *mut f32, buffer: *mut f32) {
         let (order, target) = (self.operands.order(), &self.target);
         for from in (0..self.shape.2).step_by(DEPTH) {
             let depth = DEPTH.min(self.shape.2 - from);
             let beta = if from == 0 { target.beta } else { 1.0 };
             let steps = Span { first: from, count: depth };
-            // SAFETY: the block lies inside the operands; the buffers hold the largest tile and block of panels.
+            // SAFETY: the block lies inside the operands; the buffers hold the largest tile and
+            // block of panels.
             unsafe {
                 let (panels, distance) = self.operands.right(isa, columns, steps, M::NR, buffer);
                 for r in (0..rows.count).step_by(M::MR) {
@@ -217,7 +222,8 @@ impl<O: Operands> Product<O> {
     }
 }
 
-/// Runs a tile, by way of a buffer where the result has fewer rows or columns than the kernel writes.
+/// Runs a tile, by way of a buffer where the result has fewer rows or columns than the kernel
+/// writes.
 unsafe fn run_tile<M: Micro>(order: Order, height: usize, tile: Tile, (rows, columns): (usize, usize)) {
     /// Room for the tile of any kernel.
     const ROOM: usize = 16 * 32;
@@ -228,8 +234,9 @@ unsafe fn run_tile<M: Micro>(order: Order, height: usize, tile: Tile, (rows, col
     }
     let mut whole = [0.0f32; ROOM];
     let aside = Tile { c: whole.as_mut_ptr(), c_row: M::NR, ..tile };
-    // SAFETY: the buffer holds MR * NR values, of which rows x columns come from c and go back there. The kernel
-    // does all the arithmetic, so that an element at an edge gets the same roundings as any other.
+    // SAFETY: the buffer holds MR * NR values, of which rows x columns come from c and go back
+    // there. The kernel does all the arithmetic, so that an element at an edge gets the same
+    // roundings as any other.
     unsafe {
         if tile.beta != 0.0 {
             for r in 0..rows {
@@ -256,6 +263,7 @@ const A_TILE: usize = 16 * A_STRIDE / 16;
 const PANELS: usize = COLUMNS * DEPTH / 16;
 
 thread_local! {
-    /// Each thread's tile of `a` and block of panels. A task never waits for another, so it has them to itself.
+    /// Each thread's tile of `a` and block of panels. A task never waits for another, so it has
+    /// them to itself.
     static BUFFERS: RefCell<Vec<Line>> = RefCell::new(vec![Line([0.0; 16]); A_TILE + PANELS]);
 }

@@ -1,5 +1,5 @@
-//! x w^T for a few rows of x: no packing, because reading w once is most of the work. Inner products of up to four
-//! rows of x with four rows of w, vectors along the contraction.
+//! x w^T for a few rows of x: no packing, because reading w once is most of the work. Inner
+//! products of up to four rows of x with four rows of w, vectors along the contraction.
 
 use super::pack::Strided;
 use crate::isa::Isa;
@@ -55,7 +55,8 @@ impl Kernels {
 
 impl FewRows {
     /// # Safety
-    /// The shapes describe memory valid for reading (x, w) and writing (y), and y overlaps neither x nor w.
+    /// The shapes describe memory valid for reading (x, w) and writing (y), and y overlaps neither
+    /// x nor w.
     pub(super) unsafe fn run(self, isa: Isa) {
         let kernels = Kernels::of(isa);
         let block = (TASK / self.depth.max(1)).next_multiple_of(GROUP);

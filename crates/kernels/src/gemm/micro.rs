@@ -1,7 +1,8 @@
 //! The innermost kernels: a tile of the result stays in registers while the contraction runs.
 //!
-//! Operands are packed (see `pack.rs`): `a` holds the rows of one tile, `b` a panel of `NR` columns, contraction
-//! index outermost. Every result is `c = beta c + alpha a b`, each element summed in the order of the contraction.
+//! Operands are packed (see `pack.rs`): `a` holds the rows of one tile, `b` a panel of `NR`
+//! columns, contraction index outermost. Every result is `c = beta c + alpha a b`, each element
+//! summed in the order of the contraction.
 
 /// One tile of work.
 pub(super) struct Tile {
@@ -17,8 +18,8 @@ pub(super) struct Tile {
     pub(super) c_row: usize,
 }
 
-/// Floats between two rows of a packed tile of `a` whose rows are contiguous. Not a multiple of a page, so that the
-/// rows of a tile do not fall into one cache set.
+/// Floats between two rows of a packed tile of `a` whose rows are contiguous. Not a multiple of a
+/// page, so that the rows of a tile do not fall into one cache set.
 pub(crate) const A_STRIDE: usize = super::engine::DEPTH + 16;
 /// Floats between two contraction steps of a packed tile of `a` whose columns are contiguous.
 pub(super) const A_GROUP: usize = 16;
@@ -37,13 +38,14 @@ pub(super) trait Micro {
     const MR: usize;
     const NR: usize;
 
-    /// How many rows the kernel computes where `rows` (1 to `MR`) are wanted: there are few heights, and rows that
-    /// the operand does not have are zeros.
+    /// How many rows the kernel computes where `rows` (1 to `MR`) are wanted: there are few
+    /// heights, and rows that the operand does not have are zeros.
     fn height(rows: usize) -> usize;
 
     /// # Safety
-    /// The CPU has the instruction set; `height` is an answer of [`Micro::height`]; `a` and `b` hold `depth` packed
-    /// steps of so many rows (in `order`) and `NR` columns; `c` is valid for these rows of `NR` at its stride.
+    /// The CPU has the instruction set; `height` is an answer of [`Micro::height`]; `a` and `b`
+    /// hold `depth` packed steps of so many rows (in `order`) and `NR` columns; `c` is valid for
+    /// these rows of `NR` at its stride.
     unsafe fn run(order: Order, height: usize, tile: &Tile);
 }
 
@@ -94,10 +96,12 @@ unsafe fn plain<const ROW: usize, const STEP: usize>(t: &Tile) {
     }
 }
 
-/// Writes kernels of the given heights, highest first, by `$vectors` vectors from the intrinsics of one instruction set.
+/// Writes kernels of the given heights, highest first, by `$vectors` vectors from the intrinsics of
+/// one instruction set.
 #[cfg(target_arch = "x86_64")]
 macro_rules! vector_kernel {
-    ($(#[$doc:meta])* $name:ident, $function:ident, $features:literal, [$mr:literal $(, $lower:literal)*] x $vectors:literal of $lanes:literal,
+    ($(#[$doc:meta])* $name:ident, $function:ident, $features:literal,
+     [$mr:literal $(, $lower:literal)*] x $vectors:literal of $lanes:literal,
      $zero:ident, $load:ident, $store:ident, $set:ident, $fma:ident, $mul:ident, $step:path) => {
         $(#[$doc])*
         pub(super) struct $name;
@@ -128,17 +132,11 @@ macro_rules! vector_kernel {
         #[target_feature(enable = $features)]
         unsafe fn $function<const HEIGHT: usize, const ROW: usize, const STEP: usize>(t: &Tile) {
             use std::arch::x86_64::*;
-            // Results that are not in the cache are fetched while the contraction runs: stores complete in order,
-            // and one miss after the other would take longer than all the arithmetic.
-            for r in 0..HEIGHT {
-                for v in 0..$vectors {
-                    _mm_prefetch::<_MM_HINT_T0>(t.c.wrapping_add(r * t.c_row + v * $lanes).cast());
-                }
-            }
             let mut acc = [[$zero(); $vectors]; HEIGHT];
             let (mut a, mut b) = (t.a, t.b);
             for _ in 0..t.depth {
-                // SAFETY: `a` and `b` hold `depth` steps; the pointers stay inside or one past the end.
+                // SAFETY: `a` and `b` hold `depth` steps; the pointers stay inside or one past the
+                // end.
                 unsafe {
                     let mut columns = [$zero(); $vectors];
                     for (v, column) in columns.iter_mut().enumerate() {
@@ -176,14 +174,16 @@ macro_rules! vector_kernel {
 vector_kernel!(
     /// 14 x 32 in 28 of the 32 registers of AVX-512.
     Avx512, avx512, "avx512f", [14, 8, 4, 1] x 2 of 16,
-    _mm512_setzero_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_ps, _mm512_fmadd_ps, _mm512_mul_ps, _mm512_fmadd_ps
+    _mm512_setzero_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_ps, _mm512_fmadd_ps,
+    _mm512_mul_ps, _mm512_fmadd_ps
 );
 
 #[cfg(target_arch = "x86_64")]
 vector_kernel!(
     /// 6 x 16 in 12 of the 16 registers of AVX2.
     Avx2, avx2, "avx2,fma", [6, 4, 2, 1] x 2 of 8,
-    _mm256_setzero_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_set1_ps, _mm256_fmadd_ps, _mm256_mul_ps, _mm256_fmadd_ps
+    _mm256_setzero_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_set1_ps, _mm256_fmadd_ps,
+    _mm256_mul_ps, _mm256_fmadd_ps
 );
 
 /// acc + a0 b0 + a1 b1 for the two bf16 in each 32-bit lane.
@@ -194,13 +194,18 @@ fn dot_pairs(
     b: std::arch::x86_64::__m512,
     acc: std::arch::x86_64::__m512,
 ) -> std::arch::x86_64::__m512 {
+    use std::arch::x86_64::{__m512, __m512bh, _mm512_dpbf16_ps};
     // SAFETY: both are 512 bits of plain data.
-    unsafe { std::arch::x86_64::_mm512_dpbf16_ps(acc, std::mem::transmute(a), std::mem::transmute(b)) }
+    let (a, b) =
+        unsafe { (std::mem::transmute::<__m512, __m512bh>(a), std::mem::transmute::<__m512, __m512bh>(b)) };
+    _mm512_dpbf16_ps(acc, a, b)
 }
 
 #[cfg(target_arch = "x86_64")]
 vector_kernel!(
-    /// 14 x 32 with two steps of the contraction at once: each 32-bit element of the operands is a pair of bf16.
+    /// 14 x 32 with two steps of the contraction at once: each 32-bit element of the operands is a
+    /// pair of bf16.
     Avx512Pairs, avx512_pairs, "avx512f,avx512bf16", [14, 8, 4, 1] x 2 of 16,
-    _mm512_setzero_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_ps, _mm512_fmadd_ps, _mm512_mul_ps, dot_pairs
+    _mm512_setzero_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_ps, _mm512_fmadd_ps,
+    _mm512_mul_ps, dot_pairs
 );

@@ -1,11 +1,12 @@
-//! Copies of operands in the order in which the kernels of `micro.rs` read them, short of nothing: rows and columns
-//! that a matrix does not have are zeros.
+//! Copies of operands in the order in which the kernels of `micro.rs` read them, short of nothing:
+//! rows and columns that a matrix does not have are zeros.
 
 use super::engine::{Operands, Product, Span, Target};
 use super::micro::{A_GROUP, A_STRIDE, Order};
 use crate::isa::{Isa, kernel};
 
-/// A strided matrix operand: element (i, j) is at `pointer + i * row + j * column`. One of the strides is 1.
+/// A strided matrix operand: element (i, j) is at `pointer + i * row + j * column`. One of the
+/// strides is 1.
 #[derive(Clone, Copy)]
 pub(crate) struct Strided {
     pub(crate) pointer: *const f32,
@@ -64,8 +65,8 @@ impl Operands for Matrices {
 /// c = beta c + alpha a b, with a (m, k), b (k, n), c (m, n).
 ///
 /// # Safety
-/// Every element named by the shapes and strides lies in memory that is valid for reading (a, b) or writing (c),
-/// and c overlaps neither a nor b.
+/// Every element named by the shapes and strides lies in memory that is valid for reading (a, b) or
+/// writing (c), and c overlaps neither a nor b.
 pub(crate) unsafe fn product(
     isa: Isa,
     shape: (usize, usize, usize),
@@ -85,10 +86,12 @@ pub(super) fn order_of(a: Strided) -> Order {
 }
 
 kernel!(
-    /// Rows `first..first + rows` and contraction steps `from..from + depth` of `a`, as one tile of `mr` rows.
+    /// Rows `first..first + rows` and contraction steps `from..from + depth` of `a`, as one tile of
+    /// `mr` rows.
     ///
     /// # Safety
-    /// Those elements of `a` are valid for reading; `tile` has room for `mr` rows of `depth` in `order_of(a)`.
+    /// Those elements of `a` are valid for reading; `tile` has room for `mr` rows of `depth` in
+    /// `order_of(a)`.
     pub(super) unsafe fn pack_a(a: Strided, rows: Span, steps: Span, mr: usize, tile: *mut f32) = pack_a_body
 );
 
@@ -96,7 +99,8 @@ kernel!(
 unsafe fn pack_a_body<const FMA: bool>(a: Strided, rows: Span, steps: Span, mr: usize, tile: *mut f32) {
     let (first, rows) = (rows.first, rows.count);
     let (from, depth) = (steps.first, steps.count);
-    // SAFETY: the caller's promise covers every read below; writes stay within mr rows of depth steps.
+    // SAFETY: the caller's promise covers every read below; writes stay within mr rows of depth
+    // steps.
     unsafe {
         match order_of(a) {
             Order::Rows => {
@@ -141,8 +145,8 @@ unsafe fn copy_groups<const M: usize>(start: *const f32, column: usize, depth: u
     }
 }
 
-/// Columns `first..first + columns` and contraction steps `from..from + depth` of `b`, as panels of `nr` columns:
-/// element (k, j) of panel p at p * nr * depth + k * nr + j.
+/// Columns `first..first + columns` and contraction steps `from..from + depth` of `b`, as panels of
+/// `nr` columns: element (k, j) of panel p at p * nr * depth + k * nr + j.
 ///
 /// # Safety
 /// Those elements of `b` are valid for reading; `panels` has room for whole panels.
@@ -166,7 +170,9 @@ pub(super) unsafe fn pack_b(isa: Isa, b: Strided, columns: Span, steps: Span, nr
 
 kernel!(
     /// A panel whose columns are contiguous in the source.
-    unsafe fn pack_rows(start: *const f32, row: usize, width: usize, depth: usize, nr: usize, panel: *mut f32) = pack_rows_body
+    unsafe fn pack_rows(
+        start: *const f32, row: usize, width: usize, depth: usize, nr: usize, panel: *mut f32,
+    ) = pack_rows_body
 );
 
 #[inline(always)]
@@ -199,8 +205,11 @@ unsafe fn pack_rows_body<const FMA: bool>(
 const SIDE: usize = 8;
 
 kernel!(
-    /// A panel whose columns are rows of the source, `column` apart (steps are `step` apart, usually 1).
-    unsafe fn pack_transposed(start: *const f32, column: usize, step: usize, width: usize, depth: usize, nr: usize, panel: *mut f32) = pack_transposed_body
+    /// A panel whose columns are rows of the source, `column` apart (steps are `step` apart,
+    /// usually 1).
+    unsafe fn pack_transposed(
+        start: *const f32, column: usize, step: usize, width: usize, depth: usize, nr: usize, panel: *mut f32,
+    ) = pack_transposed_body
 );
 
 #[inline(always)]

@@ -5,7 +5,11 @@ use crate::isa::{isa, kernel};
 use crate::math::{madd, sum, sum1, sum3};
 use crate::split::{for_columns, for_row_blocks, for_row_blocks_with, length, same_shape};
 
-kernel!(fn forward_rows(x: &[f32], w: &[f32], b: &[f32], eps: f32, y: &mut [f32], stats: &mut [f32]) = forward_body);
+kernel!(
+    fn forward_rows(
+        x: &[f32], w: &[f32], b: &[f32], eps: f32, y: &mut [f32], stats: &mut [f32],
+    ) = forward_body
+);
 
 #[inline(always)]
 fn forward_body<const FMA: bool>(
@@ -60,7 +64,11 @@ fn backward_body<const FMA: bool>(x: &[f32], w: &[f32], stats: &[f32], dy: &[f32
     }
 }
 
-kernel!(fn weight_columns(x: &[f32], stats: &[f32], dy: &[f32], width: usize, at: usize, dw: &mut [f32]) = weight_body);
+kernel!(
+    fn weight_columns(
+        x: &[f32], stats: &[f32], dy: &[f32], width: usize, at: usize, dw: &mut [f32],
+    ) = weight_body
+);
 
 #[inline(always)]
 fn weight_body<const FMA: bool>(
@@ -80,7 +88,8 @@ fn weight_body<const FMA: bool>(
     }
 }
 
-/// The gradient of [`forward`]: dx (T, D) is overwritten; dwb = (dw (D), db (D)), where wanted, accumulates.
+/// The gradient of [`forward`]: dx (T, D) is overwritten; dwb = (dw (D), db (D)), where wanted,
+/// accumulates.
 pub fn backward(
     x: &Rows,
     w: &[f32],
@@ -193,7 +202,8 @@ mod tests {
                 let (fast_y, rest) = out.split_at(t * d);
                 let (fast_dx, grads) = rest.split_at(t * d);
                 let name = |n| format!("{isa} {t}x{d} {n}");
-                // With one column the variance is 0 and dx is exactly 0 in theory: only y and db say anything.
+                // With one column the variance is 0 and dx is exactly 0 in theory: only y and db
+                // say anything.
                 assert_close(&name("y"), fast_y, &y, 3e-5);
                 if d > 1 {
                     assert_close(&name("dx"), fast_dx, &dx, 3e-5);

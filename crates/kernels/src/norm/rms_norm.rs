@@ -45,7 +45,11 @@ fn backward_body<const FMA: bool>(x: &[f32], w: &[f32], stats: &[f32], dy: &[f32
     }
 }
 
-kernel!(fn weight_columns(x: &[f32], stats: &[f32], dy: &[f32], width: usize, at: usize, dw: &mut [f32]) = weight_body);
+kernel!(
+    fn weight_columns(
+        x: &[f32], stats: &[f32], dy: &[f32], width: usize, at: usize, dw: &mut [f32],
+    ) = weight_body
+);
 
 #[inline(always)]
 fn weight_body<const FMA: bool>(
