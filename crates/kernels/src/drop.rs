@@ -72,7 +72,7 @@ pub(crate) fn assert_probability(p: f32) {
 }
 
 kernel!(
-    /// x[c] = x[c] * scale where kept, else 0, for the columns from 0 on.
+    /// `x[c] = x[c] * scale` where kept, else 0, for the columns from 0 on.
     pub(crate) fn mask_row(limit: u32, scale: f32, key: (u32, u32), x: &mut [f32]) = mask_body
 );
 
@@ -84,7 +84,7 @@ fn mask_body<const FMA: bool>(limit: u32, scale: f32, key: (u32, u32), x: &mut [
     }
 }
 
-/// x[t, c] = x[t, c] / (1 - p) where kept, else 0; x (T, D), keys (T) from [`row_keys`].
+/// `x[t, c] = x[t, c] / (1 - p)` where kept, else 0; x (T, D), keys (T) from [`row_keys`].
 /// Linear and diagonal: the backward is the same call on the gradient.
 pub fn apply(p: f32, keys: &[u64], x: &mut Rows) {
     length("keys", keys.len(), x.rows());

@@ -92,7 +92,7 @@ pub fn select_rows(x: &Rows, idx: &[usize]) -> Rows {
     y
 }
 
-/// x[idx[i]] += dy[i]; dy (idx.len(), D), x (T, D). An index may come twice; order is that of
+/// `x[idx[i]] += dy[i]`; dy (idx.len(), D), x (T, D). An index may come twice; order is that of
 /// `idx`.
 pub fn scatter_rows_add(dy: &Rows, idx: &[usize], x: &mut Rows) {
     length("idx", idx.len(), dy.rows());

@@ -22,7 +22,7 @@ fn assert_ids(ids: &[u32], table_rows: usize) {
     }
 }
 
-/// out[t] = w[ids[t]], or += with `accumulate`; w (V, D), ids (T), out (T, D).
+/// `out[t] = w[ids[t]]`, or += with `accumulate`; w (V, D), ids (T), out (T, D).
 pub fn gather(w: &FrozenWeight, ids: &[u32], out: &mut Rows, accumulate: bool) {
     length("ids", ids.len(), out.rows());
     assert_eq!(w.in_features(), out.width(), "w and out differ in width");
@@ -64,7 +64,7 @@ pub fn gather_param(w: &[f32], width: usize, ids: &[u32], out: &mut Rows, accumu
     });
 }
 
-/// dw[ids[t]] += dout[t], for t in order; dout (T, D), ids (T), dw (V, D). Each task owns a block
+/// `dw[ids[t]] += dout[t]`, for t in order; dout (T, D), ids (T), dw (V, D). Each task owns a block
 /// of the table's rows and reads all ids, so the order never depends on the threads.
 pub fn scatter_add(dout: &Rows, ids: &[u32], dw: &mut [f32]) {
     length("ids", ids.len(), dout.rows());

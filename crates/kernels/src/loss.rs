@@ -83,7 +83,7 @@ fn multiply_body<const FMA: bool>(a: f32, row: &mut [f32]) {
     }
 }
 
-/// The sum over rows of -log softmax(logits)[target]; logits (T, V), targets (T). With `want_grad`,
+/// The sum over rows of `-log softmax(logits)[target]`; logits (T, V), targets (T). With `want_grad`,
 /// logits become scale (softmax - onehot); without, their contents are spent and unspecified.
 pub fn cross_entropy(logits: &mut Rows, targets: &[u32], scale: f32, want_grad: bool) -> f64 {
     assert_targets(targets, logits);
@@ -104,7 +104,7 @@ pub fn cross_entropy(logits: &mut Rows, targets: &[u32], scale: f32, want_grad: 
     losses.iter().sum()
 }
 
-/// log softmax(logits)[target] of every row; logits (T, V), targets (T).
+/// `log softmax(logits)[target]` of every row; logits (T, V), targets (T).
 pub fn log_probs(logits: &Rows, targets: &[u32]) -> Vec<f32> {
     assert_targets(targets, logits);
     let isa = isa();

@@ -1,7 +1,7 @@
 //! The packed form of a weight under bf16 compute.
 //!
 //! Panels of 32 out features; in a panel, pairs of in features; for each pair, one 32-bit word per
-//! out feature with the even in feature in its low half: [out / 32][in / 2][32][2]. This is the
+//! out feature with the even in feature in its low half: `[out / 32][in / 2][32][2]`. This is the
 //! order in which the kernel of the forward reads it, so the forward packs nothing. Missing
 //! features are zeros.
 
