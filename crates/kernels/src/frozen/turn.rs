@@ -10,9 +10,9 @@ use std::arch::x86_64::*;
 /// Pairs of in features, and of out features, that are turned at once: a panel's out features.
 const SIDE: usize = PANEL / 2;
 
-/// In features `columns` of pairs of out features `steps`, as panels of 32 columns: [columns /
-/// 32][steps][32][2]. `columns` starts at a multiple of 32 and `steps` at one of 16; `panels` holds
-/// whole panels.
+/// In features `columns` of pairs of out features `steps`, as panels of 32 columns:
+/// `[columns / 32][steps][32][2]`. `columns` starts at a multiple of 32 and `steps` at one of 16;
+/// `panels` holds whole panels.
 ///
 /// # Safety
 /// The CPU has AVX-512 F and BW.
