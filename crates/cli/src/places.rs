@@ -5,7 +5,7 @@ use crate::output::Output;
 use sibo_model::{Compute, LoadOptions, Model};
 use sibo_text::hub::{Hub, Progress, Settings};
 use sibo_text::resolve::{self, Found, Origin, Roots};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Where names lead.
 pub(crate) struct Places {
@@ -72,6 +72,23 @@ impl Places {
             self.out.note(format!("fetching {name} ({size}), file {number} of {of}"));
         }
     }
+}
+
+/// Refuses a folder for results that cannot be one, before the work for them is done.
+pub(crate) fn check_folder(folder: &Path) -> anyhow::Result<()> {
+    let there = folder.ancestors().find(|path| path.exists() || path.as_os_str().is_empty());
+    let there = there.filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    anyhow::ensure!(
+        there.is_dir(),
+        "{}: cannot be made, for {} is a file",
+        folder.display(),
+        there.display()
+    );
+    let trial = there.join(format!(".sibo-{}", std::process::id()));
+    std::fs::write(&trial, "").map_err(|e| sibo_files::Error::io(there, "write into the folder", e))?;
+    std::fs::remove_file(&trial)
+        .map_err(|e| sibo_files::Error::io(there, "remove a file from the folder", e))?;
+    Ok(())
 }
 
 /// Which model, and what stands on it.

@@ -64,7 +64,7 @@ impl Recorder {
             self.out.note(line);
         }
         for note in &facts.notes {
-            self.out.warn(note);
+            self.out.note(note);
         }
         let done = facts.resumed_at.unwrap_or(0);
         self.meter = Some(Meter::new(self.out, facts.total_steps as u64, done as u64));

@@ -273,16 +273,24 @@ fn choose_template(
     if let Some(name) = asked {
         return Ok(if name == "none" { None } else { Some(Template::choose(name, tokenizer, now)?) });
     }
-    for name in ["template.toml", "chat_template.jinja"] {
-        if let Some(file) = adapter.map(|folder| folder.join(name)).filter(|file| file.is_file()) {
-            return Ok(Some(Template::choose(&file.display().to_string(), tokenizer, now)?));
-        }
+    if let Some(template) = template_of_adapter(tokenizer, adapter) {
+        return template.map(Some);
     }
     match Template::choose("chat", tokenizer, now) {
         Ok(template) => Ok(Some(template)),
         Err(sibo_text::TextError::NoChatTemplate { .. }) => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// The template that a run left with its adapter.
+pub(crate) fn template_of_adapter(
+    tokenizer: &Tokenizer,
+    adapter: Option<&Path>,
+) -> Option<anyhow::Result<Template>> {
+    let files = ["template.toml", "chat_template.jinja"].map(|name| adapter.map(|folder| folder.join(name)));
+    let file = files.into_iter().flatten().find(|file| file.is_file())?;
+    Some(Template::choose(&file.display().to_string(), tokenizer, now()).map_err(Into::into))
 }
 
 /// Seconds since 1970, for templates that print the date.

@@ -6,6 +6,7 @@ mod bench;
 mod chat;
 mod completions;
 mod env;
+mod eval;
 mod generate;
 mod init;
 mod inspect;
@@ -19,6 +20,7 @@ mod train;
 pub(crate) enum Command {
     Init(init::Args),
     Train(train::Args),
+    Eval(eval::Args),
     Generate(generate::Args),
     Chat(chat::Args),
     Methods(methods::Args),
@@ -35,6 +37,7 @@ pub(crate) fn run(command: Command, app: &App) -> anyhow::Result<()> {
     match command {
         Command::Init(args) => init::run(args, app),
         Command::Train(args) => train::run(args, app),
+        Command::Eval(args) => eval::run(args, app),
         Command::Generate(args) => generate::run(args, app),
         Command::Chat(args) => chat::run(args, app),
         Command::Methods(methods::Args {}) => methods::run(app),

@@ -1,0 +1,242 @@
+//! `sibo eval`: what a model, with or without an adapter, scores on tasks.
+
+use crate::app::App;
+use crate::exit::{Interrupted, usage};
+use crate::interrupt;
+use crate::places::ModelArgs;
+use crate::progress::Meter;
+use crate::speaker;
+use serde_json::json;
+use sibo_model::Model;
+use sibo_report::{Cell, Column, Table, terminal};
+use sibo_tasks::results::{self, RunResults, Sample, TaskResult};
+use sibo_tasks::{Example, Protocol, Split, SplitName, Task, Wanted};
+use sibo_text::{Template, Tokenizer};
+use sibo_train::evaluate::{Asked, EvalOptions, TaskEvaluation, evaluate};
+use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime};
+
+const LONG_ABOUT: &str = "\
+Measures a model on tasks, without or with an adapter:
+
+    sibo eval --model smollm2-135m --tasks arc-easy --protocol lm-eval
+    sibo eval --model smollm2-135m --adapter runs/gsm8k/adapter --tasks gsm8k,svamp --output results
+    sibo eval --model minilm-l6 --adapter runs/rte/adapter --tasks rte
+
+A classification head answers classification and regression. A language model is asked in one of three ways \
+(--protocol), and numbers of two ways must never be compared: `clean` renders prompts as training did, \
+`lm-eval` is lm-evaluation-harness's (likelihoods of choices, its answer filters), `llm-adapters` that \
+project's (its prompts byte for byte, four beams).
+
+The test split is meant to be read once: choose settings, lambda included, with --split validation.";
+
+/// Measure a model on tasks
+#[derive(Debug, clap::Args)]
+#[command(long_about = LONG_ABOUT)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Tasks, separated by commas: names (`sibo tasks` lists them) or paths of TOML files
+    #[arg(long, value_name = "TASKS", value_delimiter = ',', required = true)]
+    tasks: Vec<String>,
+    /// How a language model is asked: clean, lm-eval, llm-adapters
+    #[arg(long, value_name = "NAME", default_value = "clean", value_parser = protocol)]
+    protocol: Protocol,
+    /// Which rows: test, validation or train
+    #[arg(long, value_name = "SPLIT", default_value = "test", value_parser = split)]
+    split: SplitName,
+    /// At most so many rows of each task, in a fixed seeded choice
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Worked rows of train before each prompt (with --protocol lm-eval)
+    #[arg(long, alias = "num_fewshot", value_name = "N", default_value_t = 0)]
+    num_fewshot: usize,
+    /// Rows at a time
+    #[arg(long, alias = "batch_size", value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
+    batch_size: u16,
+    /// Beams instead of the protocol's own number
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..=256))]
+    num_beams: Option<u16>,
+    /// New tokens instead of the protocol's own number
+    #[arg(long, value_name = "N")]
+    max_new_tokens: Option<usize>,
+    /// The template of instructions under `clean` [default: the one that lies with the adapter, else alpaca]
+    #[arg(long, value_name = "NAME")]
+    template: Option<String>,
+    /// A folder for the results, laid out as lm-evaluation-harness does
+    #[arg(long, aliases = ["output_path", "output-path"], value_name = "FOLDER")]
+    output: Option<PathBuf>,
+    /// With --output: also write every row as it was asked and answered
+    #[arg(long, alias = "log_samples", requires = "output")]
+    log_samples: bool,
+}
+
+fn protocol(word: &str) -> Result<Protocol, String> {
+    Protocol::ALL.into_iter().find(|p| p.name() == word).ok_or_else(|| {
+        let names = Protocol::ALL.map(Protocol::name);
+        format!("the protocols are {}", names.join(", "))
+    })
+}
+
+fn split(word: &str) -> Result<SplitName, String> {
+    SplitName::ALL
+        .into_iter()
+        .find(|s| s.to_string() == word)
+        .ok_or_else(|| "the splits are train, validation, test".into())
+}
+
+/// A task with its rows, read before anything is computed.
+struct Wants {
+    task: Task,
+    split: Split,
+    shots: Vec<Example>,
+}
+
+pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
+    if let Some(folder) = &args.output {
+        crate::places::check_folder(folder)?;
+    }
+    let wants = args.tasks.iter().map(|name| read(name, &args, app)).collect::<anyhow::Result<Vec<_>>>()?;
+    let folder = app.places.model(&args.model.model)?;
+    let tokenizer = Tokenizer::from_folder(&folder)?;
+    let adapter = args.model.adapter.as_deref().map(|name| app.places.model(name)).transpose()?;
+    let template = template(&tokenizer, adapter.as_deref(), args.template.as_deref())?;
+    let model = app.places.load(&args.model)?;
+    tokenizer.check_vocabulary(model.arch().vocab)?;
+    interrupt::listen();
+    let (date, began) = (SystemTime::now(), Instant::now());
+    let done = ask_all(&wants, &model, &tokenizer, &template, &args, app)?;
+    let stopped = interrupt::asked();
+    let (tasks, samples): (Vec<TaskResult>, Vec<(String, Vec<Sample>)>) =
+        done.into_iter().map(|d| (d.result.clone(), (d.result.task, d.samples))).unzip();
+    let results = RunResults {
+        config: config(&args),
+        date,
+        seconds: began.elapsed().as_secs_f64(),
+        model: args.model.model.clone(),
+        program: env!("CARGO_PKG_VERSION").into(),
+        tasks,
+    };
+    show(&results, app);
+    if stopped {
+        return Err(
+            Interrupted("the numbers above are of the rows until then; nothing was written".into()).into()
+        );
+    }
+    if let Some(folder) = &args.output {
+        let samples = if args.log_samples { samples } else { vec![] };
+        let written = results::write(folder, &results, &samples)?;
+        app.out.note(format!("results: {}", written.results.display()));
+    }
+    Ok(())
+}
+
+fn read(name: &str, args: &Args, app: &App) -> anyhow::Result<Wants> {
+    let task = Task::open(name)?;
+    let root = &app.places.roots().data;
+    if args.num_fewshot > 0 && args.protocol != Protocol::LmEval {
+        return Err(usage("--num-fewshot puts worked rows before a prompt under --protocol lm-eval only"));
+    }
+    let split = task.load(root, args.split, &Wanted { limit: args.limit, ..Wanted::default() })?;
+    let shots = match args.num_fewshot {
+        0 => vec![],
+        n => task.load(root, SplitName::Train, &Wanted { limit: Some(n), ..Wanted::default() })?.examples,
+    };
+    Ok(Wants { task, split, shots })
+}
+
+/// The template asked for; else the adapter's; else that of a recipe without one.
+fn template(tokenizer: &Tokenizer, adapter: Option<&Path>, asked: Option<&str>) -> anyhow::Result<Template> {
+    if let Some(template) = speaker::template_of_adapter(tokenizer, adapter).filter(|_| asked.is_none()) {
+        return template;
+    }
+    let least = json!({"model": "m", "task": "t", "output_dir": "o"});
+    let default = sibo_train::Recipe::from_value("defaults", &least)?.template;
+    Ok(Template::choose(asked.unwrap_or(&default), tokenizer, speaker::now())?)
+}
+
+fn ask_all(
+    wants: &[Wants],
+    model: &Model,
+    tokenizer: &Tokenizer,
+    template: &Template,
+    args: &Args,
+    app: &App,
+) -> anyhow::Result<Vec<TaskEvaluation>> {
+    let mut meter = Meter::new(app.out, wants.iter().map(|w| w.split.examples.len() as u64).sum(), 0);
+    let mut before = 0;
+    let mut done = Vec::new();
+    for Wants { task, split, shots } in wants {
+        for note in &split.notes {
+            meter.note(format!("{}: {note}", task.name()));
+        }
+        let options = EvalOptions {
+            protocol: args.protocol,
+            batch: args.batch_size.into(),
+            shots: shots.clone(),
+            beams: args.num_beams.map(usize::from),
+            max_new_tokens: args.max_new_tokens,
+            ..EvalOptions::default()
+        };
+        meter.say(task.name());
+        let mut progress = |rows: usize, _: usize| meter.at(before + rows as u64);
+        let asked = Asked { model, tokenizer, template };
+        done.push(evaluate(asked, task, split, &options, &mut progress, &interrupt::STOP)?);
+        before += split.examples.len() as u64;
+        if interrupt::asked() {
+            break;
+        }
+    }
+    meter.finish();
+    Ok(done)
+}
+
+fn config(args: &Args) -> serde_json::Value {
+    json!({
+        "model": args.model.model, "adapter": args.model.adapter, "protocol": args.protocol.name(),
+        "split": args.split.to_string(), "limit": args.limit, "num_fewshot": args.num_fewshot,
+        "batch_size": args.batch_size, "compute": format!("{:?}", args.model.compute).to_lowercase(),
+    })
+}
+
+fn show(results: &RunResults, app: &App) {
+    if app.out.json() {
+        app.out.result(results.to_json().to_string());
+        return;
+    }
+    let mut table = Table::new(results.model.clone())
+        .column(Column::text("task"))
+        .column(Column::text("asked as"))
+        .column(Column::text("metric"))
+        .column(Column::number("value", 4))
+        .column(Column::number("standard error", 4))
+        .column(Column::number("rows", 0));
+    for task in &results.tasks {
+        for score in &task.scores {
+            let filter = if score.filter == results::NO_FILTER {
+                String::new()
+            } else {
+                format!(", {}", score.filter)
+            };
+            let metric = format!("{}{filter}", score.metric.name());
+            let how = task.config["protocol"].as_str().unwrap_or_default();
+            table.push(vec![
+                task.task.as_str().into(),
+                how.into(),
+                metric.into(),
+                Cell::Number(score.score.value),
+                score.score.stderr.map_or(Cell::Missing, Cell::Number),
+                Cell::Number(task.effective as f64),
+            ]);
+        }
+    }
+    app.out.result(terminal::table(&table, app.out.style()));
+    for task in &results.tasks {
+        for (filter, count) in task.without_answer.iter().filter(|(_, n)| *n > 0) {
+            app.out.note(format!(
+                "{}: {count} of {} responses held no answer ({filter})",
+                task.task, task.effective
+            ));
+        }
+    }
+}
