@@ -23,6 +23,8 @@ pub mod recipe;
 pub mod run;
 pub mod schedule;
 pub mod study;
+#[cfg(test)]
+mod testing;
 pub mod trace;
 pub mod validate;
 

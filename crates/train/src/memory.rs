@@ -1,134 +1,108 @@
-//! Memory before it is used: what a run will hold, whether it fits, and what would make it fit.
+//! Memory before it is used: what a run will hold (planned by [`Model::plan`]), and whether this machine has it.
 
 use crate::Error;
 use crate::data::Dataset;
 use crate::recipe::{OptimKind, Training};
 use serde::Serialize;
-use sibo_model::{Arch, HeadKind, Model};
+use sibo_model::{Model, PlanInput};
 
 /// Bytes that a run is expected to hold at its peak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct MemoryPlan {
-    /// Frozen weights, as 32-bit floats.
+    /// Frozen weights.
     pub base: u64,
     /// Trainable values, their gradients and the optimiser's moments.
     pub trained: u64,
-    /// Activations of the largest micro-batch, and the head's chunk of scores.
+    /// Activations of the largest micro-batch, and what is under way beside them.
     pub activations: u64,
-    /// Tokens of that micro-batch.
+    /// The program itself.
+    pub program: u64,
+    /// Tokens of the largest micro-batch.
     pub tokens: usize,
-    /// What the system can still give, beside what this process holds already.
+    /// What this process holds already and what the system can still give, where it tells.
     pub available: Option<u64>,
 }
 
-/// Rows of scores that the model's head holds at a time (`sibo_model`'s chunk).
-const HEAD_CHUNK: u64 = 256;
-
-/// Bytes of a number.
-const WORD: u64 = 4;
-
-/// Program, tokenizer, data and allocator: what every run holds beside its numbers.
-const PROGRAM: u64 = 64 << 20;
-
 impl MemoryPlan {
-    /// The plan of training `model` on `data`.
-    pub fn of(model: &Model, data: &Dataset, training: &Training) -> Self {
-        let arch = model.arch();
-        let tokens = largest_micro_batch(data, training.per_device_train_batch_size);
-        let base: u64 = model.shape().tensors.iter().map(|(_, s)| s.iter().product::<usize>() as u64).sum();
-        let numbers = model.params().numbers() as u64;
-        let moments = if training.optim == OptimKind::AdamW { 2 } else { 1 };
-        let kept = kept_per_token(arch) * tokens as u64;
-        let inputs = (arch.width * tokens) as u64;
-        let layers = arch.layers as u64;
-        let tape = if training.gradient_checkpointing { layers * inputs + kept } else { layers * kept };
-        let head = if arch.head == HeadKind::CausalLm { 2 * HEAD_CHUNK * arch.vocab as u64 } else { 0 };
-        MemoryPlan {
-            base: base * WORD,
-            trained: numbers * WORD * (2 + moments),
-            activations: (tape + working_per_token(arch) * tokens as u64 + head) * WORD,
-            tokens,
-            available: available(),
+    /// The plan of training `model` on `data`; one that the machine cannot hold is refused with what would fit.
+    pub fn of(model: &Model, data: &Dataset, training: &Training) -> Result<Self, Error> {
+        let input = largest_micro_batch(data, training);
+        let plan = model.plan(&input);
+        let available = available();
+        let refusal = available.and_then(|bytes| plan.refusal(bytes as usize, &input));
+        match refusal {
+            Some(sentence) => Err(Error::Refused(sentence)),
+            None => Ok(MemoryPlan {
+                base: plan.frozen as u64,
+                trained: plan.trained as u64,
+                activations: (plan.kept + plan.working) as u64,
+                program: plan.rest as u64,
+                tokens: input.tokens,
+                available,
+            }),
         }
     }
 
     /// All of it.
     pub fn total(&self) -> u64 {
-        self.base + self.trained + self.activations + PROGRAM
-    }
-
-    /// Refuses a plan that the machine cannot hold, with what would make it fit.
-    ///
-    /// Weights and trainable values are resident when the plan is made, so activations and moments must find
-    /// room.
-    pub fn check(&self, training: &Training) -> Result<(), Error> {
-        let needed = self.activations + self.trained / 2;
-        match self.available {
-            Some(available) if needed > available => Err(Error::Refused(format!(
-                "the run needs about {} more memory ({} of activations for a micro-batch of {} tokens, {} of optimiser state), and {} are free. {}",
-                mib(needed),
-                mib(self.activations),
-                self.tokens,
-                mib(self.trained / 2),
-                mib(available),
-                advice(training)
-            ))),
-            _ => Ok(()),
-        }
+        self.base + self.trained + self.activations + self.program
     }
 }
 
-fn advice(training: &Training) -> String {
-    let mut ways = Vec::new();
-    if training.per_device_train_batch_size > 1 {
-        ways.push(format!(
-            "set per_device_train_batch_size to 1 and gradient_accumulation_steps to {} (the same result)",
-            training.batch()
-        ));
+/// The longest rows that could meet in one micro-batch.
+fn largest_micro_batch(data: &Dataset, training: &Training) -> PlanInput {
+    let most = |mut sizes: Vec<usize>| -> usize {
+        sizes.sort_unstable_by(|a, b| b.cmp(a));
+        sizes.iter().take(training.per_device_train_batch_size).sum()
+    };
+    PlanInput {
+        tokens: most(data.lengths()),
+        labelled: most(data.rows.iter().map(crate::data::LabelledRow::count).collect()),
+        recompute: training.gradient_checkpointing,
+        moments: if training.optim == OptimKind::AdamW { 2 } else { 1 },
     }
-    if !training.gradient_checkpointing {
-        ways.push("set gradient_checkpointing = true (the same result, more time)".into());
-    }
-    ways.push(format!("lower cutoff_len below {}", training.cutoff_len));
-    format!("To make it fit: {}.", ways.join("; or "))
-}
-
-fn mib(bytes: u64) -> String {
-    format!("{} MiB", bytes.div_ceil(1 << 20))
-}
-
-/// The tokens of the longest rows that could meet in one micro-batch.
-fn largest_micro_batch(data: &Dataset, rows: usize) -> usize {
-    let mut lengths = data.lengths();
-    lengths.sort_unstable_by(|a, b| b.cmp(a));
-    lengths.iter().take(rows).sum()
-}
-
-/// Numbers that a layer keeps of a token for its backward pass: its input, queries, keys, values, the
-/// attention's output and normalisers, the norms' inputs and the FFN's inner rows.
-fn kept_per_token(arch: &Arch) -> u64 {
-    let gates = if arch.names.gate.is_some() { 2 } else { 1 };
-    let attention = 2 * arch.q_width() + 2 * arch.kv_width() + arch.heads;
-    (3 * arch.width + attention + gates * arch.inner) as u64
-}
-
-/// Numbers that are alive while one layer works: the gradients of the FFN's inner rows and of the state.
-fn working_per_token(arch: &Arch) -> u64 {
-    (3 * arch.inner + 6 * arch.width + 2 * arch.q_width()) as u64
 }
 
 /// Most memory that this process has held, bytes (Linux).
 pub fn peak_rss() -> Option<u64> {
-    status_field("/proc/self/status", "VmHWM:")
+    field("/proc/self/status", "VmHWM:")
 }
 
-/// Memory that the system can give without swapping, bytes (Linux).
+/// What this process holds and what the system can give it without swapping, bytes (Linux).
 pub fn available() -> Option<u64> {
-    status_field("/proc/meminfo", "MemAvailable:")
+    Some(field("/proc/self/status", "VmRSS:")? + field("/proc/meminfo", "MemAvailable:")?)
 }
 
-fn status_field(file: &str, field: &str) -> Option<u64> {
+fn field(file: &str, name: &str) -> Option<u64> {
     let text = std::fs::read_to_string(file).ok()?;
-    let line = text.lines().find_map(|l| l.strip_prefix(field))?;
+    let line = text.lines().find_map(|l| l.strip_prefix(name))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{Label, LabelledRow};
+    use sibo_model::Row;
+
+    #[test]
+    fn the_longest_rows_make_the_largest_micro_batch() {
+        let row = |len: usize, labelled: usize| LabelledRow {
+            row: Row { ids: vec![1; len], ..Row::default() },
+            label: Label::Tokens((0..len).map(|i| if i < len - labelled { -100 } else { 3 }).collect()),
+        };
+        let rows = vec![row(5, 2), row(11, 1), row(7, 6), row(3, 1)];
+        let data = Dataset { rows, ..Dataset::default() };
+        let training =
+            Training { per_device_train_batch_size: 2, optim: OptimKind::Sgd, ..Training::default() };
+        let input = largest_micro_batch(&data, &training);
+        assert_eq!((input.tokens, input.labelled, input.moments, input.recompute), (18, 8, 1, false));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_system_tells() {
+        assert!(peak_rss().is_some_and(|bytes| bytes > 1 << 20));
+        assert!(available() > peak_rss());
+    }
 }

@@ -79,6 +79,7 @@ pub fn prepare(recipe: &Recipe, places: &Places, now: i64) -> Result<Prepared, E
     tokenizer.check_vocabulary(model.arch().vocab)?;
     notes.extend(tokenizer.notes().iter().cloned());
     let template = Template::choose(&recipe.template, &tokenizer, now)?;
+    check_kind(&model, &recipe.source, task.as_ref(), &places.model)?;
     let protocol = match (&recipe.source, model.is_causal()) {
         (Source::Task { protocol, .. }, true) => Some(protocol.unwrap_or(Protocol::Clean)),
         _ => None,
@@ -101,6 +102,23 @@ pub fn prepare(recipe: &Recipe, places: &Places, now: i64) -> Result<Prepared, E
         metrics,
         notes,
     })
+}
+
+/// Refuses rows that the model's kind cannot learn from, before they are read.
+fn check_kind(model: &Model, source: &Source, task: Option<&Task>, folder: &Path) -> Result<(), Error> {
+    if model.is_causal() {
+        return Ok(());
+    }
+    let what = match (source, task) {
+        (Source::File { .. }, _) => "a file of instructions".to_string(),
+        (Source::Task { protocol: Some(protocol), .. }, _) => format!("protocol `{protocol}`"),
+        (_, Some(task)) if class_outputs(task).is_none() => format!("task `{}`", task.name()),
+        _ => return Ok(()),
+    };
+    Err(Error::Refused(format!(
+        "{what} needs a causal model (LLaMA, Mistral, Qwen2, GPT-J), and {} is none; encoders learn classification and regression tasks without a protocol",
+        folder.display()
+    )))
 }
 
 /// Outputs of the class head that a task asks for; none where it only suits a language model.
@@ -266,3 +284,6 @@ fn choose(rows: Vec<Example>, count: usize) -> (Vec<Example>, Vec<Example>) {
     }
     (held, rest)
 }
+
+#[cfg(test)]
+mod tests;

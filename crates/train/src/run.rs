@@ -104,8 +104,7 @@ impl<'a> Run<'a> {
         if let Some(validation) = validation {
             validation.check(model, training.best_metric())?;
         }
-        let plan = MemoryPlan::of(model, data, training);
-        plan.check(training)?;
+        let plan = MemoryPlan::of(model, data, training)?;
         let total = training.total_steps(data.rows.len());
         let identity = checkpoint::identity(model, data, validation, settings);
         let mut run = Run {

@@ -55,6 +55,8 @@ pub struct StudyData<'a> {
     pub validation: Option<Validation<'a>>,
     /// The test: predictions of a trained model, on the same rows in the same order each time.
     pub judge: &'a dyn Fn(&mut Model) -> Result<Predictions, Error>,
+    /// Rows of the test.
+    pub test_rows: usize,
     /// Sequences whose tokens are looked at, two or more, or none.
     pub probe: &'a [ProbeRow],
 }
@@ -96,6 +98,12 @@ pub struct Study {
     pub interrupted: bool,
 }
 
+/// The accuracy that the smallest detectable difference is told for.
+const EXPECTED_ACCURACY: f64 = 0.8;
+
+/// The probability with which it would be found.
+const POWER: f64 = 0.8;
+
 /// Which run is under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Place<'a> {
@@ -126,7 +134,7 @@ pub fn compare(
         |model: &Model| if data.probe.is_empty() { Ok(vec![]) } else { probe(model, data.probe, batch) };
     let mut study = Study {
         base_probe: look(base)?,
-        smallest_detectable: None,
+        smallest_detectable: smallest_detectable(data, plan)?,
         runs: vec![],
         comparisons: vec![],
         interrupted: false,
@@ -220,6 +228,16 @@ fn keep(
     Ok(Some(folder))
 }
 
+/// Before the first run: what the test's rows and the seeds can tell apart at all.
+fn smallest_detectable(data: &StudyData<'_>, plan: &StudyPlan) -> Result<Option<f64>, Error> {
+    if !plan.metrics.iter().any(|m| m.is_mean()) {
+        return Ok(None);
+    }
+    let rows = data.test_rows;
+    let design = stats::Design::expecting(EXPECTED_ACCURACY, rows, plan.seeds.len());
+    Ok(Some(stats::smallest_detectable(&design, plan.options.level, POWER)?))
+}
+
 fn comparisons(runs: &[ArmRun], plan: &StudyPlan) -> Result<Vec<Comparison>, Error> {
     let of = |arm: usize| -> Vec<Predictions> {
         runs.iter().filter(|r| r.arm == arm).map(|r| r.predictions.clone()).collect()
@@ -235,3 +253,6 @@ fn comparisons(runs: &[ArmRun], plan: &StudyPlan) -> Result<Vec<Comparison>, Err
     }
     Ok(all)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,81 @@
-//! Tests follow.
+use super::*;
+use crate::events::{Best, EvalRecord};
+use crate::testing;
+use serde_json::json;
+
+fn state(step: usize) -> State {
+    State {
+        identity: json!({"seed": 3, "base": [0.25, -1.5]}),
+        step,
+        best: Some(Best { step: 2, metric: "acc".into(), value: 0.1 + 0.2 }),
+        since_best: 1,
+        evaluations: vec![EvalRecord {
+            step: 2,
+            epoch: 0.7,
+            scores: vec![("loss".into(), 1.0 / 3.0), ("acc".into(), 0.1 + 0.2)],
+            best: true,
+            seconds: 0.5,
+        }],
+        isa: "scalar".into(),
+    }
+}
+
+#[test]
+fn a_checkpoint_gives_back_every_bit() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut model = testing::model("llama-gqa", testing::sibo_lora(&["q_proj", "down_proj"]));
+    for (i, param) in model.params_mut().iter_mut().enumerate() {
+        param.value.iter_mut().enumerate().for_each(|(j, v)| *v = 1.0 / (1 + i + 7 * j) as f32);
+    }
+    let moments =
+        |sign: f32| model.params().iter().map(|p| p.value.iter().map(|v| sign * v / 3.0).collect()).collect();
+    let optimiser = OptimiserState { steps: 4, first: moments(-1.0), second: moments(1.0) };
+    let saved = save(dir.path(), &model, &optimiser, &state(4), 3).unwrap();
+    let found = latest(dir.path()).unwrap().unwrap();
+    assert_eq!((found.step, &found), (4, &saved));
+    assert_eq!(found.state().unwrap(), state(4));
+    let mut other = testing::model("llama-gqa", testing::sibo_lora(&["q_proj", "down_proj"]));
+    assert_eq!(found.restore(&mut other).unwrap(), optimiser);
+    assert_eq!(testing::bits(&other), testing::bits(&model));
+    // SGD without a second moment.
+    let single = OptimiserState { second: vec![vec![]; optimiser.first.len()], ..optimiser };
+    save(dir.path(), &model, &single, &state(5), 3).unwrap();
+    assert_eq!(latest(dir.path()).unwrap().unwrap().restore(&mut other).unwrap(), single);
+}
+
+#[test]
+fn only_the_last_checkpoints_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = testing::model("llama-gqa", testing::sibo_lora(&["q_proj"]));
+    for step in [3, 12, 100, 7] {
+        save(dir.path(), &model, &OptimiserState::default(), &state(step), 2).unwrap();
+    }
+    let steps: Vec<usize> = list(dir.path()).unwrap().iter().map(|c| c.step).collect();
+    assert_eq!(steps, [7, 100]);
+}
+
+#[test]
+fn a_broken_checkpoint_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut model = testing::model("llama-gqa", testing::sibo_lora(&["q_proj"]));
+    let found = save(dir.path(), &model, &OptimiserState::default(), &state(3), 2).unwrap();
+    let path = found.folder.join(STATE_FILE);
+    let write = |text: &str| std::fs::write(&path, text).unwrap();
+    write("{\"version\": 9}");
+    assert!(
+        found
+            .state()
+            .unwrap_err()
+            .to_string()
+            .contains("`version`: 9 is not supported; this build reads version 1")
+    );
+    write("{\"version\": 1, \"step\": 3");
+    assert!(found.state().unwrap_err().to_string().contains("state.json: not valid JSON at line 1"));
+    write("{\"version\": 1, \"best\": null, \"evaluations\": []}");
+    assert!(found.state().unwrap_err().to_string().contains("`step`: is missing"));
+    let tensors = found.folder.join(OPTIMISER_FILE);
+    let whole = std::fs::read(&tensors).unwrap();
+    std::fs::write(&tensors, &whole[..whole.len() - 5]).unwrap();
+    let said = found.restore(&mut model).unwrap_err().to_string();
+    assert!(said.contains("optimiser.safetensors: not a whole safetensors file"), "{said}");
+}
