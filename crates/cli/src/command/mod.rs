@@ -11,6 +11,7 @@ mod generate;
 mod init;
 mod inspect;
 mod methods;
+mod quickstart;
 mod tasks;
 mod trace;
 mod train;
@@ -18,6 +19,7 @@ mod train;
 /// What is to be done.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
+    Quickstart(quickstart::Args),
     Init(init::Args),
     Train(train::Args),
     Eval(eval::Args),
@@ -35,6 +37,7 @@ pub(crate) enum Command {
 /// Calls the command.
 pub(crate) fn run(command: Command, app: &App) -> anyhow::Result<()> {
     match command {
+        Command::Quickstart(args) => quickstart::run(args, app),
         Command::Init(args) => init::run(args, app),
         Command::Train(args) => train::run(args, app),
         Command::Eval(args) => eval::run(args, app),
