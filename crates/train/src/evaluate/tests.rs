@@ -78,8 +78,14 @@ fn a_class_head_is_measured_row_by_row() {
     let limits = Limits { cutoff: 512, train_on_inputs: false };
     let mut right = 0;
     for (example, sample) in split.examples.iter().zip(&out.samples) {
-        let row = crate::data::for_classes(&task, &[example.clone()], &m.tokenizer, m.model.arch(), &limits)
-            .unwrap();
+        let row = crate::data::for_classes(
+            &task,
+            std::slice::from_ref(example),
+            &m.tokenizer,
+            m.model.arch(),
+            &limits,
+        )
+        .unwrap();
         let alone = m.model.class_scores(&Batch::new(m.model.arch(), &[row.rows[0].row.clone()]).unwrap());
         let class = u32::from(alone.row(0)[1] > alone.row(0)[0]);
         assert_eq!(sample.filtered, [task.spec().labels[class as usize].clone()]);

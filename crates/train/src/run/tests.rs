@@ -7,8 +7,6 @@ use serde_json::json;
 use sibo_tasks::Metric;
 use std::path::Path;
 
-const GO: AtomicBool = AtomicBool::new(false);
-
 fn settings(training: Training, run_dir: Option<&Path>) -> Settings {
     Settings { training, seed: 11, run_dir: run_dir.map(Path::to_path_buf) }
 }
@@ -127,12 +125,14 @@ fn accumulated_micro_batches_equal_one_batch() {
     };
     for (make, data) in [(llama as fn() -> Model, token_rows(17, 71)), (bert, class_rows(17, 67, 5))] {
         let (whole, loss) = gradient(make, &data, 12, 1);
-        let largest = whole.iter().fold(0.0f32, |m, g| m.max(g.abs()));
+        let norm = |g: &mut dyn Iterator<Item = f32>| g.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+        let size = norm(&mut whole.iter().copied());
         for (micro, accumulation) in [(4, 3), (2, 6), (1, 12)] {
             let (parts, parts_loss) = gradient(make, &data, micro, accumulation);
             assert!((parts_loss - loss).abs() < 1e-6 * loss, "{parts_loss} {loss}");
-            let worst = whole.iter().zip(&parts).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-            assert!(worst < 1e-6 * largest, "{micro} x {accumulation}: {worst} of {largest}");
+            // The tokens are summed in another order, which moves single entries by a few roundings.
+            let apart = norm(&mut whole.iter().zip(&parts).map(|(a, b)| a - b));
+            assert!(apart < 1e-6 * size, "{micro} x {accumulation}: {apart} of {size}");
         }
     }
 }
@@ -321,7 +321,7 @@ fn facts_say_what_will_happen() {
     };
     let data = token_rows(25, 71);
     let settings = settings(training(), None);
-    let go = GO;
+    let go = AtomicBool::new(false);
     train(&mut llama(), &data, None, &settings, None, &mut watch, &go).unwrap();
     let facts = seen.unwrap();
     assert_eq!(
