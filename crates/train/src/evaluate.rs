@@ -2,6 +2,7 @@
 
 mod choices;
 mod classes;
+mod shared;
 mod written;
 
 use crate::Error;

@@ -177,6 +177,8 @@ pub struct Outcome {
     pub seconds: f64,
     /// Most memory resident, bytes, where the system tells.
     pub peak_rss: Option<u64>,
+    /// Most bytes of activations at one time in this run (`sibo_kernels::pool` counts them).
+    pub peak_activations: u64,
     /// The last checkpoint.
     pub checkpoint: Option<PathBuf>,
 }

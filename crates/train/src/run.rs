@@ -106,6 +106,7 @@ impl<'a> Run<'a> {
         }
         let plan = MemoryPlan::of(model, data, training)?;
         let total = training.total_steps(data.rows.len());
+        sibo_kernels::pool::reset_peak();
         let identity = checkpoint::identity(model, data, validation, settings);
         let mut run = Run {
             feed: Feed::new(data, training, settings.seed),

@@ -1,8 +1,9 @@
 //! Likelihoods of choices, as lm-evaluation-harness asks for them.
 
-use super::{Session, TaskEvaluation, doc};
+use super::shared::{self, Tree};
+use super::{Asked, Session, TaskEvaluation, doc};
 use crate::Error;
-use sibo_model::{Batch, Row, RowScore};
+use sibo_model::{Batch, Row};
 use sibo_tasks::metrics::Predictions;
 use sibo_tasks::metrics::choice::Picks;
 use sibo_tasks::prompt::Choose;
@@ -10,30 +11,43 @@ use sibo_tasks::results::{NO_FILTER, Sample};
 use sibo_tasks::{Example, Metric};
 use sibo_text::encode_continuation;
 
+/// Tokens of a context and of its continuation.
+type Continued = (Vec<u32>, Vec<u32>);
+
+/// One row's request and what the model gave.
+struct Answer {
+    request: Choose,
+    likelihoods: Vec<f64>,
+    picks: Picks,
+}
+
 pub(super) fn evaluate(session: &mut Session<'_, '_>) -> Result<TaskEvaluation, Error> {
     let (asked, task, options) = (session.asked, session.task, session.options);
     let protocol = options.protocol;
     let shots = task.few_shot(&options.shots)?;
-    let mut answers: Vec<(Choose, Vec<RowScore>, Picks)> = Vec::new();
+    let mut answers: Vec<Answer> = Vec::new();
     session.in_chunks(|chunk| {
         let mut requests = Vec::new();
         for example in chunk {
             let mut request = task.choose(example, protocol)?;
             request.context.insert_str(0, &shots);
-            requests.push((example, request));
+            let rows = request.continuations.iter().map(|c| tokens(&request.context, c, asked));
+            let rows = rows.collect::<Result<Vec<_>, _>>();
+            let rows = rows.map_err(|reason| Error::row(example.id, task.name(), reason))?;
+            requests.push((request, rows));
         }
-        let scores = score(&requests, asked, task.name())?;
-        for ((_, request), scores) in requests.into_iter().zip(scores) {
-            let likelihoods: Vec<f64> = scores.iter().map(|s| s.log_prob).collect();
+        let rows: Vec<&[Continued]> = requests.iter().map(|(_, rows)| rows.as_slice()).collect();
+        let scores = score(&rows, asked)?;
+        for ((request, _), likelihoods) in requests.into_iter().zip(scores) {
             let picks = Picks::of(&likelihoods, &request.choices)?;
-            answers.push((request, scores, picks));
+            answers.push(Answer { request, likelihoods, picks });
         }
         Ok(())
     })?;
     let metrics = task.metrics(Some(protocol));
     let of = |metric: Metric| {
-        let gold = answers.iter().map(|(r, _, _)| r.gold as u32).collect();
-        let predicted = answers.iter().map(|(_, _, p)| pick(metric, p) as u32).collect();
+        let gold = answers.iter().map(|a| a.request.gold as u32).collect();
+        let predicted = answers.iter().map(|a| pick(metric, &a.picks) as u32).collect();
         (metric, NO_FILTER.to_string(), Predictions::Classes { gold, predicted })
     };
     let predictions = metrics.iter().map(|m| of(*m)).collect();
@@ -51,33 +65,42 @@ fn pick(metric: Metric, picks: &Picks) -> usize {
     }
 }
 
-/// Scores of every choice of every request, in one packed batch.
-fn score(
-    requests: &[(&Example, Choose)],
-    asked: super::Asked<'_>,
-    place: &str,
-) -> Result<Vec<Vec<RowScore>>, Error> {
+/// Log-likelihoods of every continuation of every request. Where all continuations of a request follow the same
+/// tokens, those are computed once.
+fn score(requests: &[&[Continued]], asked: Asked<'_>) -> Result<Vec<Vec<f64>>, Error> {
+    let may_share = shared::is_exact(asked.model);
+    let (mut trees, mut tree_of) = (Vec::new(), Vec::new());
     let (mut rows, mut labels) = (Vec::new(), Vec::new());
-    for (example, request) in requests {
-        for continuation in &request.continuations {
-            let (row, label) = tokens(&request.context, continuation, asked)
-                .map_err(|reason| Error::row(example.id, place, reason))?;
-            rows.push(Row { ids: row, types: vec![], sample: example.id });
-            labels.push(label);
+    for request in requests {
+        let same = request.iter().all(|(before, _)| *before == request[0].0);
+        tree_of.push((may_share && same).then_some(trees.len()));
+        if may_share && same {
+            let continuations = request.iter().map(|(_, after)| after.clone()).collect();
+            trees.push(Tree { context: request[0].0.clone(), continuations });
+            continue;
+        }
+        for (before, after) in request.iter() {
+            let learned = after.iter().map(|id| i64::from(*id));
+            labels.push(std::iter::repeat_n(-100, before.len()).chain(learned).collect::<Vec<i64>>());
+            rows.push(Row { ids: [before.as_slice(), after].concat(), ..Row::default() });
         }
     }
-    let batch = Batch::new(asked.model.arch(), &rows)?;
-    let mut scores = asked.model.row_scores(&batch, &labels).into_iter();
-    Ok(requests.iter().map(|(_, r)| scores.by_ref().take(r.continuations.len()).collect()).collect())
+    let mut from_trees = if trees.is_empty() { vec![] } else { shared::score(asked.model, &trees)? };
+    let alone = match rows.is_empty() {
+        true => vec![],
+        false => asked.model.row_scores(&Batch::new(asked.model.arch(), &rows)?, &labels),
+    };
+    let mut alone = alone.into_iter().map(|s| s.log_prob);
+    let of = |(request, tree): (&&[Continued], Option<usize>)| match tree {
+        Some(tree) => std::mem::take(&mut from_trees[tree]),
+        None => alone.by_ref().take(request.len()).collect(),
+    };
+    Ok(requests.iter().zip(tree_of).map(of).collect())
 }
 
 /// Tokens of context and continuation, the continuation labelled; a context past the model's positions loses its
 /// beginning, as in the harness, and an empty one becomes the token that begins texts.
-fn tokens(
-    context: &str,
-    continuation: &str,
-    asked: super::Asked<'_>,
-) -> Result<(Vec<u32>, Vec<i64>), String> {
+fn tokens(context: &str, continuation: &str, asked: Asked<'_>) -> Result<Continued, String> {
     let (mut before, after) =
         encode_continuation(asked.tokenizer, context, continuation).map_err(|e| e.to_string())?;
     if after.is_empty() {
@@ -92,17 +115,11 @@ fn tokens(
         let room = most.saturating_sub(after.len()).max(1);
         before.drain(..before.len().saturating_sub(room));
     }
-    let labels = std::iter::repeat_n(-100, before.len()).chain(after.iter().map(|id| i64::from(*id)));
-    let labels = labels.collect();
-    before.extend(after);
-    Ok((before, labels))
+    Ok((before, after))
 }
 
-fn sample(
-    example: &Example,
-    (request, scores, picks): &(Choose, Vec<RowScore>, Picks),
-    metrics: &[Metric],
-) -> Sample {
+fn sample(example: &Example, answer: &Answer, metrics: &[Metric]) -> Sample {
+    let Answer { request, likelihoods, picks } = answer;
     let arguments = request.continuations.iter().map(|c| (request.context.clone(), c.clone()));
     let right = |m: &Metric| f64::from(u8::from(pick(*m, picks) == request.gold));
     Sample {
@@ -110,7 +127,7 @@ fn sample(
         doc: doc(example),
         target: request.gold.to_string(),
         arguments: arguments.collect(),
-        responses: scores.iter().map(|s| s.log_prob.to_string()).collect(),
+        responses: likelihoods.iter().map(f64::to_string).collect(),
         filtered: vec![picks.plain.to_string()],
         filter: NO_FILTER.into(),
         metrics: metrics.iter().filter(|m| m.is_mean()).map(|m| (*m, right(m))).collect(),

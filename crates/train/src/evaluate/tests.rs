@@ -153,6 +153,35 @@ fn choices_are_scored_as_each_would_be_alone() {
 }
 
 #[test]
+fn a_shared_context_gives_what_whole_rows_give() {
+    use super::shared::{Tree, score};
+    let ids = |seed: u64, n: u64| {
+        (0..n).map(|i| 3 + testing::number(100 * seed + i, 68) as u32).collect::<Vec<_>>()
+    };
+    let trees = [
+        Tree { context: ids(1, 7), continuations: vec![ids(2, 3), ids(3, 1), ids(4, 5)] },
+        Tree { context: ids(5, 1), continuations: vec![ids(6, 2)] },
+        Tree { context: ids(7, 4), continuations: vec![ids(8, 1), ids(9, 1)] },
+    ];
+    // With an injection that acts: the adapter's B is zero until it is moved.
+    let mut model = testing::model("llama-gqa", testing::sibo_lora(&["q_proj", "up_proj"]));
+    model.params_mut().iter_mut().for_each(|p| p.value.iter_mut().for_each(|v| *v += 0.07));
+    let found = score(&model, &trees).unwrap();
+    for (tree, found) in trees.iter().zip(&found) {
+        for (continuation, found) in tree.continuations.iter().zip(found) {
+            let row = Row { ids: [tree.context.clone(), continuation.clone()].concat(), ..Row::default() };
+            let learned = continuation.iter().map(|id| i64::from(*id));
+            let labels = std::iter::repeat_n(-100, tree.context.len()).chain(learned).collect();
+            let batch = Batch::new(model.arch(), &[row]).unwrap();
+            let alone = model.row_scores(&batch, &[labels])[0].log_prob;
+            assert!((alone - found).abs() < 1e-5, "{alone} {found}");
+        }
+    }
+    let broken = Tree { context: vec![4, 900], continuations: vec![vec![5]] };
+    assert!(score(&model, &[broken]).unwrap_err().to_string().contains("token id 900 is out of range"));
+}
+
+#[test]
 fn written_answers_are_read_and_recorded_for_each_reading() {
     let m = made("llama", None);
     let task = Task::named("gsm8k").unwrap();

@@ -151,6 +151,7 @@ impl Run<'_> {
             holds_step,
             seconds: self.began.elapsed().as_secs_f64(),
             peak_rss: memory::peak_rss(),
+            peak_activations: sibo_kernels::pool::peak_bytes() as u64,
             checkpoint: self.saved.as_ref().map(|c| c.folder.clone()),
         }
     }
