@@ -101,6 +101,35 @@ fn products(pools: &[rayon::ThreadPool]) {
     }
 }
 
+/// As in a step: every product has a weight and rows that no cache has seen lately.
+fn cold_products(pools: &[rayon::ThreadPool]) {
+    println!("f32 products with operands from memory, GFLOP/s on 1 / 2 threads (T x K x N)");
+    for (t, k, n) in
+        [(1024, 576, 1536), (1024, 1536, 576), (1024, 576, 192), (1024, 576, 32), (1024, 32, 576)]
+    {
+        let count = 96_000_000 / (t * (k + n) + n * k) + 1;
+        let all = |rows: usize, width: usize| -> Vec<Rows> {
+            (0..count).map(|_| Rows::from_vec(values(rows * width), width)).collect()
+        };
+        let (w, x, dy) = (all(n, k), all(t, k), all(t, n));
+        let flop = 2.0 * (t * k * n * count) as f64 / 1e9;
+        let (y, dx, dw) = (Cell::new(t, n), Cell::new(t, k), Cell::new(n, k));
+        let nt =
+            on_both(pools, || (0..count).for_each(|i| gemm::nt(1.0, &x[i], w[i].data(), 0.0, &mut y.get())));
+        let nn = on_both(pools, || {
+            (0..count).for_each(|i| gemm::nn(1.0, &dy[i], w[i].data(), 0.0, &mut dx.get()))
+        });
+        let tn = on_both(pools, || {
+            (0..count).for_each(|i| gemm::tn(1.0, &dy[i], &x[i], 0.0, dw.get().data_mut()))
+        });
+        print!("{t:5} x {k:5} x {n:5}");
+        for (name, s) in [("nt", nt), ("nn", nn), ("tn", tn)] {
+            print!("  {name} {:6.1} / {:6.1}", flop / s[0], flop / s[1]);
+        }
+        println!();
+    }
+}
+
 fn frozen_products(pools: &[rayon::ThreadPool]) {
     println!("bf16 products with a frozen weight, GFLOP/s on 1 / 2 threads (T x K x N)");
     for (t, k, n) in SHAPES {
@@ -260,6 +289,9 @@ fn main() {
     println!("instruction set: {}", sibo_kernels::isa::isa());
     if "products".contains(&filter) {
         products(&pools);
+    }
+    if "cold".contains(&filter) {
+        cold_products(&pools);
     }
     if "frozen".contains(&filter) {
         frozen_products(&pools);

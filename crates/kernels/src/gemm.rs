@@ -5,6 +5,7 @@ mod engine;
 mod few;
 mod micro;
 mod pack;
+mod transpose;
 
 use crate::Rows;
 use crate::isa::isa;

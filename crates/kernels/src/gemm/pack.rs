@@ -3,6 +3,7 @@
 
 use super::engine::{Operands, Product, Span, Target};
 use super::micro::{A_GROUP, A_STRIDE, Order};
+use super::transpose::pack_transposed;
 use crate::isa::{Isa, kernel};
 
 /// A strided matrix operand: element (i, j) is at `pointer + i * row + j * column`. One of the
@@ -108,7 +109,7 @@ unsafe fn pack_a_body<const FMA: bool>(a: Strided, rows: Span, steps: Span, mr: 
                     let to = std::slice::from_raw_parts_mut(tile.add(r * A_STRIDE), depth);
                     if r < rows {
                         let start = a.pointer.add((first + r) * a.row + from);
-                        to.copy_from_slice(std::slice::from_raw_parts(start, depth));
+                        copy_row(std::slice::from_raw_parts(start, depth), to);
                     } else {
                         to.fill(0.0);
                     }
@@ -116,20 +117,36 @@ unsafe fn pack_a_body<const FMA: bool>(a: Strided, rows: Span, steps: Span, mr: 
             }
             Order::Columns => {
                 let start = a.pointer.add(first * a.row + from * a.column);
-                if rows == mr && mr == 14 {
-                    copy_groups::<14>(start, a.column, depth, tile);
-                } else if rows == mr && mr == 6 {
-                    copy_groups::<6>(start, a.column, depth, tile);
-                } else {
-                    for k in 0..depth {
-                        let to = std::slice::from_raw_parts_mut(tile.add(k * A_GROUP), mr);
-                        let values = std::slice::from_raw_parts(start.add(k * a.column), rows);
-                        to[..rows].copy_from_slice(values);
-                        to[rows..].fill(0.0);
+                // The heights of the kernels; a tile that is not full has zeros below.
+                match (rows == mr, mr) {
+                    (true, 14) => copy_groups::<14>(start, a.column, depth, tile),
+                    (true, 8) => copy_groups::<8>(start, a.column, depth, tile),
+                    (true, 6) => copy_groups::<6>(start, a.column, depth, tile),
+                    (true, 4) => copy_groups::<4>(start, a.column, depth, tile),
+                    _ => {
+                        for k in 0..depth {
+                            let to = std::slice::from_raw_parts_mut(tile.add(k * A_GROUP), mr);
+                            let values = std::slice::from_raw_parts(start.add(k * a.column), rows);
+                            to[..rows].copy_from_slice(values);
+                            to[rows..].fill(0.0);
+                        }
                     }
                 }
             }
         }
+    }
+}
+
+/// A copy in vectors of this function's instruction set: rows are often too short for a call.
+#[inline(always)]
+fn copy_row(from: &[f32], to: &mut [f32]) {
+    let (chunks, rest) = from.as_chunks::<16>();
+    let (to_chunks, to_rest) = to.as_chunks_mut::<16>();
+    for (to, from) in to_chunks.iter_mut().zip(chunks) {
+        *to = *from;
+    }
+    for (to, from) in to_rest.iter_mut().zip(rest) {
+        *to = *from;
     }
 }
 
@@ -162,7 +179,7 @@ pub(super) unsafe fn pack_b(isa: Isa, b: Strided, columns: Span, steps: Span, nr
             if b.column == 1 {
                 pack_rows(isa, start, b.row, width, depth, nr, panel);
             } else {
-                pack_transposed(isa, start, b.column, b.row, width, depth, nr, panel);
+                pack_transposed(isa, start, b.column, width, depth, nr, panel);
             }
         }
     }
@@ -186,12 +203,10 @@ unsafe fn pack_rows_body<const FMA: bool>(
 ) {
     // SAFETY: the promise of `pack_b`.
     unsafe {
-        if width == 32 && nr == 32 {
-            for k in 0..depth {
-                let values = start.add(k * row).cast::<[f32; 32]>().read_unaligned();
-                panel.add(k * 32).cast::<[f32; 32]>().write_unaligned(values);
-            }
-            return;
+        match (width == nr, nr) {
+            (true, 32) => return copy_steps::<32>(start, row, depth, panel),
+            (true, 16) => return copy_steps::<16>(start, row, depth, panel),
+            _ => {}
         }
         for k in 0..depth {
             let to = std::slice::from_raw_parts_mut(panel.add(k * nr), nr);
@@ -201,48 +216,14 @@ unsafe fn pack_rows_body<const FMA: bool>(
     }
 }
 
-/// Side of the squares that are transposed at once.
-const SIDE: usize = 8;
-
-kernel!(
-    /// A panel whose columns are rows of the source, `column` apart (steps are `step` apart,
-    /// usually 1).
-    unsafe fn pack_transposed(
-        start: *const f32, column: usize, step: usize, width: usize, depth: usize, nr: usize, panel: *mut f32,
-    ) = pack_transposed_body
-);
-
+/// Steps of `N` contiguous floats, `row` apart, behind one another.
 #[inline(always)]
-unsafe fn pack_transposed_body<const FMA: bool>(
-    start: *const f32,
-    column: usize,
-    step: usize,
-    width: usize,
-    depth: usize,
-    nr: usize,
-    panel: *mut f32,
-) {
-    let whole = if step == 1 { (width / SIDE * SIDE, depth / SIDE * SIDE) } else { (0, 0) };
-    // SAFETY: the promise of `pack_b`; squares lie inside (width, depth).
-    unsafe {
-        for k in (0..whole.1).step_by(SIDE) {
-            for j in (0..whole.0).step_by(SIDE) {
-                let mut square = [[0.0f32; SIDE]; SIDE];
-                for (i, line) in square.iter_mut().enumerate() {
-                    *line = start.add((j + i) * column + k).cast::<[f32; SIDE]>().read_unaligned();
-                }
-                for i in 0..SIDE {
-                    let turned: [f32; SIDE] = std::array::from_fn(|l| square[l][i]);
-                    panel.add((k + i) * nr + j).cast::<[f32; SIDE]>().write_unaligned(turned);
-                }
-            }
-        }
-        for k in 0..depth {
-            let to = std::slice::from_raw_parts_mut(panel.add(k * nr), nr);
-            let done = if k < whole.1 { whole.0 } else { 0 };
-            for (j, to) in to.iter_mut().enumerate().skip(done) {
-                *to = if j < width { *start.add(j * column + k * step) } else { 0.0 };
-            }
+unsafe fn copy_steps<const N: usize>(start: *const f32, row: usize, depth: usize, panel: *mut f32) {
+    for k in 0..depth {
+        // SAFETY: the promise of `pack_b`.
+        unsafe {
+            let values = start.add(k * row).cast::<[f32; N]>().read_unaligned();
+            panel.add(k * N).cast::<[f32; N]>().write_unaligned(values);
         }
     }
 }
