@@ -1,8 +1,9 @@
 //! The loops around the micro-kernel: how a product is cut into tasks, and a task into tiles.
 //!
-//! All sizes are constants or follow from the shape, and the contraction is cut at multiples of
-//! [`DEPTH`], whatever the other two sizes are. So an element of the result is the same sum in the
-//! same order for any number of threads and any number of rows around it.
+//! The contraction is cut at multiples of [`DEPTH`], whatever the other two sizes and the number of
+//! threads are, and every element is summed by one thread. So an element of the result is the same
+//! sum in the same order for any number of threads and any number of rows around it, however rows
+//! and columns are shared out.
 
 use super::micro::{A_STRIDE, Micro, Order, Plain, Tile};
 #[cfg(target_arch = "x86_64")]
@@ -17,12 +18,12 @@ pub(crate) const DEPTH: usize = 512;
 /// Columns of the result in one task, at most; panels of this many columns and `DEPTH` steps take
 /// 512 KiB.
 const COLUMNS: usize = 256;
-/// Rows of the result in one task, at most, where there are columns enough to keep the tasks many.
+/// Rows of the result in one task, at most.
 const ROWS: usize = 1024;
-/// Rows that a task should keep if rows are cut to have more tasks: they pay for packing `b` again.
-const FEWEST_ROWS: usize = 112;
-/// Tasks to aim for.
-const TASKS: usize = 6;
+/// Rows that a task should keep: they pay for packing its part of the right operand.
+const FEWEST_ROWS: usize = 56;
+/// Tasks for each thread: one more than needed, because threads do not run equally fast.
+const TASKS: usize = 2;
 /// Products of fewer multiplications than this run as one task.
 const SMALL: usize = 1 << 18;
 
@@ -118,15 +119,23 @@ impl<O: Operands> Product<O> {
     }
 }
 
-/// How many blocks of rows and of columns a product is cut into; a function of its shape alone.
+/// How many blocks of rows and of columns a product is cut into. A block costs packing in proportion
+/// to its sides and works in proportion to its area, so the longer side is cut first.
 fn cut(rows: usize, columns: usize, nr: usize) -> (usize, usize) {
-    let by_columns = columns.div_ceil(COLUMNS);
-    let by_rows = rows.div_ceil(ROWS);
-    if by_rows * by_columns >= TASKS {
-        return (by_rows, by_columns);
+    let (mut by_rows, mut by_columns) = (rows.div_ceil(ROWS), columns.div_ceil(COLUMNS));
+    let threads = rayon::current_num_threads();
+    let tasks = if threads == 1 { 1 } else { TASKS * threads };
+    while by_rows * by_columns < tasks {
+        let rows_can = rows / (by_rows + 1) >= FEWEST_ROWS;
+        let columns_can = columns / (by_columns + 1) >= nr;
+        match (rows_can, columns_can) {
+            (false, false) => break,
+            (true, false) => by_rows += 1,
+            (false, true) => by_columns += 1,
+            (true, true) if rows * by_columns >= columns * by_rows => by_rows += 1,
+            (true, true) => by_columns += 1,
+        }
     }
-    let by_rows = TASKS.div_ceil(by_columns).min(rows.div_ceil(FEWEST_ROWS)).max(by_rows);
-    let by_columns = TASKS.div_ceil(by_rows).min(columns.div_ceil(nr)).max(by_columns);
     (by_rows, by_columns)
 }
 
