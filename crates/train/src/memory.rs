@@ -26,9 +26,17 @@ pub struct MemoryPlan {
 impl MemoryPlan {
     /// The plan of training `model` on `data`; one that the machine cannot hold is refused with what would fit.
     pub fn of(model: &Model, data: &Dataset, training: &Training) -> Result<Self, Error> {
+        MemoryPlan::within(available(), model, data, training)
+    }
+
+    fn within(
+        available: Option<u64>,
+        model: &Model,
+        data: &Dataset,
+        training: &Training,
+    ) -> Result<Self, Error> {
         let input = largest_micro_batch(data, training);
         let plan = model.plan(&input);
-        let available = available();
         let refusal = available.and_then(|bytes| plan.refusal(bytes as usize, &input));
         match refusal {
             Some(sentence) => Err(Error::Refused(sentence)),
@@ -97,6 +105,18 @@ mod tests {
             Training { per_device_train_batch_size: 2, optim: OptimKind::Sgd, ..Training::default() };
         let input = largest_micro_batch(&data, &training);
         assert_eq!((input.tokens, input.labelled, input.moments, input.recompute), (18, 8, 1, false));
+    }
+
+    #[test]
+    fn a_plan_that_does_not_fit_is_refused_with_what_would() {
+        let model = crate::testing::model("llama-gqa", crate::testing::sibo_lora(&["q_proj"]));
+        let data = crate::testing::token_rows(40, 60);
+        let training = Training { per_device_train_batch_size: 32, ..Training::default() };
+        let plan = |bytes| MemoryPlan::within(bytes, &model, &data, &training);
+        let whole = plan(None).unwrap();
+        assert!(plan(Some(whole.total())).is_ok());
+        let said = plan(Some(whole.total() - whole.activations / 2)).unwrap_err().to_string();
+        assert!(said.contains("What would fit") && said.contains("gradient_checkpointing"), "{said}");
     }
 
     #[test]

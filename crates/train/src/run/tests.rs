@@ -261,6 +261,41 @@ fn an_output_folder_that_cannot_be_written_is_named() {
 }
 
 #[test]
+fn a_checkpoint_that_cannot_be_written_loses_nothing() {
+    let (data, dir) = (token_rows(14, 71), tempfile::tempdir().unwrap());
+    let settings = settings(training(), Some(dir.path()));
+    // The place where the second checkpoint is put together is taken.
+    let part = dir.path().join("checkpoints/.step-0000004.writing");
+    std::fs::create_dir_all(part.parent().unwrap()).unwrap();
+    std::fs::write(&part, "in the way").unwrap();
+    let mut first = llama();
+    let said = go(&mut first, &data, None, &settings, None, None).unwrap_err().to_string();
+    assert!(said.contains("step-0000004.writing: cannot create the folder"), "{said}");
+    std::fs::remove_file(&part).unwrap();
+    let from = checkpoint::latest(dir.path()).unwrap();
+    assert_eq!(from.as_ref().map(|c| c.step), Some(2));
+    let (mut resumed, mut whole) = (llama(), llama());
+    go(&mut resumed, &data, None, &settings, from.as_ref(), None).unwrap();
+    go(&mut whole, &data, None, &Settings { run_dir: None, ..settings }, None, None).unwrap();
+    assert_eq!(bits(&resumed), bits(&whole));
+}
+
+#[test]
+fn one_thread_trains_the_same_bits_as_three() {
+    let data = class_rows(60, 67, 5);
+    let trained = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let mut model = bert();
+            let wide = Training { per_device_train_batch_size: 17, ..training() };
+            go(&mut model, &data, None, &settings(wide, None), None, None).unwrap();
+            bits(&model)
+        })
+    };
+    assert_eq!(trained(1), trained(3));
+}
+
+#[test]
 fn what_is_no_number_stops_the_run_and_is_named() {
     let data = token_rows(14, 71);
     let dir = tempfile::tempdir().unwrap();
