@@ -191,4 +191,36 @@ mod tests {
         let (none, mut no_rows) = (Rows::scratch(0, 5), Rows::scratch(0, 2));
         nt(1.0, &none, &noise(10, 13), 0.0, &mut no_rows);
     }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::test_runner::Config {
+            cases: 48,
+            failure_persistence: None,
+            ..Default::default()
+        })]
+
+        /// All three products at sizes that nobody chose, under every instruction set and on one and two threads.
+        #[test]
+        fn products_of_any_size((t, k, n) in (1usize..90, 1usize..90, 1usize..90), beta in -1.5f64..1.5) {
+            let (x, dy, w) = (noise_rows(t, k, 21), noise_rows(t, n, 22), noise(n * k, 23));
+            let starts = [noise(t * n, 24), noise(t * k, 25), noise(n * k, 26)];
+            let alpha = 0.6;
+            let expected = [
+                naive((t, n, k), alpha, |i, l| x.row(i)[l], |l, j| w[j * k + l], beta, &starts[0]),
+                naive((t, k, n), alpha, |i, l| dy.row(i)[l], |l, j| w[l * k + j], beta, &starts[1]),
+                naive((n, k, t), alpha, |i, l| dy.row(l)[i], |l, j| x.row(l)[j], beta, &starts[2]),
+            ]
+            .concat();
+            let run = || {
+                let mut y = Rows::from_slice(&starts[0], n);
+                let mut dx = Rows::from_slice(&starts[1], k);
+                let mut dw = starts[2].clone();
+                nt(alpha as f32, &x, &w, beta as f32, &mut y);
+                nn(alpha as f32, &dy, &w, beta as f32, &mut dx);
+                tn(alpha as f32, &dy, &x, beta as f32, &mut dw);
+                [y.data(), dx.data(), &dw].concat()
+            };
+            everywhere(run, |isa, found| assert_close(&format!("{isa} {t}x{k}x{n}"), found, &expected, 3e-6));
+        }
+    }
 }
