@@ -1,5 +1,6 @@
 //! What the cross-crate tests share: the stored cases of `tests/data`, and how two tensors are compared.
 
+pub mod folders;
 pub mod measure;
 pub mod table;
 

@@ -171,6 +171,9 @@ impl Labels {
         }
         match self {
             Labels::Tokens(labels) => {
+                if arch.head != crate::HeadKind::CausalLm {
+                    return Err(Error::Refused("token labels need a causal language model".into()));
+                }
                 for (at, (row, labels)) in rows.iter().zip(labels).enumerate() {
                     if labels.len() != row.ids.len() {
                         return wrong(at, format!("{} labels for {} tokens", labels.len(), row.ids.len()));

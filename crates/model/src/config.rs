@@ -147,10 +147,17 @@ impl ConfigReader {
         Ok(self.typed(key, "a number", Value::as_f64)?.unwrap_or(default))
     }
 
+    /// A norm's epsilon, or the like: zero or more.
+    pub(crate) fn not_negative(&mut self, key: &str, default: f64) -> Result<f64, Error> {
+        let found = self.typed(key, "a number of zero or more", |v| v.as_f64().filter(|x| *x >= 0.0))?;
+        Ok(found.unwrap_or(default))
+    }
+
     pub(crate) fn optional_probability(&mut self, key: &str) -> Result<Option<f32>, Error> {
-        let found = self
-            .typed(key, "a probability with 0 <= p < 1", |v| v.as_f64().filter(|p| (0.0..1.0).contains(p)))?;
-        Ok(found.map(|p| p as f32))
+        // The range holds for the f32, since a number just below 1 rounds to it.
+        self.typed(key, "a probability with 0 <= p < 1", |v| {
+            v.as_f64().map(|p| p as f32).filter(|p| (0.0..1.0).contains(p))
+        })
     }
 
     pub(crate) fn probability(&mut self, key: &str, default: f32) -> Result<f32, Error> {
@@ -166,7 +173,8 @@ impl ConfigReader {
             return Ok(default);
         }
         // Some published configurations say -1 for "none".
-        Ok(self.typed(key, "a token id", Value::as_i64)?.filter(|id| *id >= 0).map(|id| id as u32))
+        let id = self.typed(key, "a token id", |v| v.as_i64().filter(|id| *id <= i64::from(u32::MAX)))?;
+        Ok(id.and_then(|id| u32::try_from(id).ok()))
     }
 
     /// Refuses any other word than `only`.
@@ -269,6 +277,11 @@ impl ConfigReader {
         head_dim: usize,
         max_positions: usize,
     ) -> Result<RopeSpec, Error> {
+        if head_dim % 2 != 0 {
+            return Err(
+                self.error("head_dim", format!("{head_dim} must be even: rotary positions turn pairs"))
+            );
+        }
         let theta = self.typed("rope_theta", "a number above zero", |v| v.as_f64().filter(|t| *t > 0.0))?;
         let newer = self.take("rope_parameters");
         let older = self.take("rope_scaling");
@@ -281,11 +294,19 @@ impl ConfigReader {
                 scaling: RopeScaling::None,
             });
         };
+        if !object.is_object() {
+            return Err(self.error(key, format!("{object} is not an object")));
+        }
         let number = |name: &str| object.get(name).and_then(Value::as_f64);
-        let need = |name: &str| {
-            number(name).ok_or_else(|| self.error(key, format!("`{name}` is missing or not a number")))
+        let need = |name: &str| match number(name) {
+            Some(value) if value > 0.0 => Ok(value),
+            Some(value) => Err(self.error(key, format!("`{name}` is {value}; it must be above zero"))),
+            None => Err(self.error(key, format!("`{name}` is missing or not a number"))),
         };
-        let theta = number("rope_theta").or(theta).unwrap_or(10_000.0);
+        let theta = match object.get("rope_theta") {
+            None | Some(Value::Null) => theta.unwrap_or(10_000.0),
+            Some(_) => need("rope_theta")?,
+        };
         if number("partial_rotary_factor").is_some_and(|f| f != 1.0) {
             return Err(self.error(key, "partial_rotary_factor is not implemented for this family; 1 is"));
         }
@@ -296,12 +317,16 @@ impl ConfigReader {
             "default" => RopeScaling::None,
             "linear" => RopeScaling::Linear { factor: need("factor")? },
             "dynamic" => RopeScaling::Dynamic { factor: need("factor")?, original: max_positions },
-            "llama3" => RopeScaling::Llama3 {
-                factor: need("factor")?,
-                low: need("low_freq_factor")?,
-                high: need("high_freq_factor")?,
-                original,
-            },
+            "llama3" => {
+                let (low, high) = (need("low_freq_factor")?, need("high_freq_factor")?);
+                if high <= low {
+                    return Err(self.error(
+                        key,
+                        format!("`high_freq_factor` {high} must be above `low_freq_factor` {low}"),
+                    ));
+                }
+                RopeScaling::Llama3 { factor: need("factor")?, low, high, original }
+            }
             other => {
                 return Err(self.error(
                     key,

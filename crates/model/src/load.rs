@@ -206,15 +206,16 @@ fn tensor_files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
         let value = sibo_files::json::read(&index)?;
         let map = value.get("weight_map").and_then(Value::as_object);
         let map = map.ok_or_else(|| Error::key(&index.display().to_string(), "weight_map", "is missing"))?;
-        let mut names: Vec<&str> = map.values().filter_map(Value::as_str).collect();
+        let bad = |reason: String| Error::key(&index.display().to_string(), "weight_map", reason);
+        let file = |(tensor, v): (&String, &Value)| match v.as_str() {
+            Some(name) => Ok(name.to_string()),
+            None => Err(bad(format!("the file of `{tensor}` is {v}, not a name"))),
+        };
+        let mut names = map.iter().map(file).collect::<Result<Vec<_>, _>>()?;
         names.sort_unstable();
         names.dedup();
-        if let Some(bad) = names.iter().find(|n| n.contains(['/', '\\'])) {
-            return Err(Error::key(
-                &index.display().to_string(),
-                "weight_map",
-                format!("`{bad}` lies outside the folder"),
-            ));
+        if let Some(name) = names.iter().find(|n| n.contains(['/', '\\']) || *n == "." || *n == "..") {
+            return Err(bad(format!("`{name}` lies outside the folder")));
         }
         return Ok(names.into_iter().map(|n| folder.join(n)).collect());
     }

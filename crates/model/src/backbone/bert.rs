@@ -58,6 +58,8 @@ fn read(reader: &mut ConfigReader, roberta: bool) -> Result<Arch, Error> {
     reader.only_false("is_decoder")?;
     reader.only_false("add_cross_attention")?;
     reader.only_default("chunk_size_feed_forward", 0.0)?;
+    // It ties the masked-LM head, which is not read.
+    reader.ignore("tie_word_embeddings");
     let padding = reader.token("pad_token_id", Some(u32::from(roberta)))?;
     let count = reader.size("max_position_embeddings", 512)?;
     let first = if roberta { padding.unwrap_or(1) as usize + 1 } else { 0 };
@@ -75,7 +77,7 @@ fn read(reader: &mut ConfigReader, roberta: bool) -> Result<Arch, Error> {
         vocab: reader.size("vocab_size", if roberta { 50265 } else { 30522 })?,
         types: reader.size("type_vocab_size", 2)?,
         norm: NormKind::Layer,
-        eps: reader.number("layer_norm_eps", 1e-12)? as f32,
+        eps: reader.not_negative("layer_norm_eps", 1e-12)? as f32,
         block: Block::PostNorm,
         positions: Positions::Learned { count, skip_padding: roberta.then_some(padding.unwrap_or(1)) },
         activation: reader.activation("hidden_act", "gelu")?,

@@ -60,7 +60,7 @@ fn read(reader: &mut ConfigReader) -> Result<Arch, Error> {
         vocab: reader.size("vocab_size", 50400)?,
         types: 0,
         norm: NormKind::Layer,
-        eps: reader.number("layer_norm_epsilon", 1e-5)? as f32,
+        eps: reader.not_negative("layer_norm_epsilon", 1e-5)? as f32,
         block: Block::Parallel,
         positions: Positions::Rope(RopeSpec {
             style: RopeStyle::Interleaved,

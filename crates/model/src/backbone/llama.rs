@@ -76,7 +76,7 @@ fn read(reader: &mut ConfigReader) -> Result<Arch, Error> {
         vocab: reader.size("vocab_size", if kind == "qwen2" { 151_936 } else { 32000 })?,
         types: 0,
         norm: NormKind::Rms,
-        eps: reader.number("rms_norm_eps", 1e-6)? as f32,
+        eps: reader.not_negative("rms_norm_eps", 1e-6)? as f32,
         block: Block::PreNorm,
         positions: Positions::Rope(rope),
         activation: reader.activation("hidden_act", "silu")?,

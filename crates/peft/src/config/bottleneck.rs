@@ -64,6 +64,9 @@ pub struct BottleneckConfig {
 /// adapter-hub's usual reduction, where neither size nor factor is given.
 const DEFAULT_REDUCTION: f64 = 16.0;
 
+/// A bottleneck may be wider than the model, but not without end.
+const LEAST_REDUCTION: f64 = 0.01;
+
 impl BottleneckConfig {
     /// A form with the defaults: reduction 16, tanh (the paper's), scaling 1, init `bert`, no dropout.
     pub fn new(form: Form) -> Self {
@@ -103,7 +106,7 @@ impl BottleneckConfig {
             }
         };
         let mut config = BottleneckConfig::new(form);
-        let units = reader.size("bottleneck_size")?;
+        let units = reader.inner_size("bottleneck_size")?;
         let factor = reader.number("reduction_factor")?;
         config.size = match (units, factor) {
             (Some(_), Some(_)) => {
@@ -114,8 +117,11 @@ impl BottleneckConfig {
                 ));
             }
             (Some(units), None) => Size::Units(units),
-            (None, Some(factor)) if factor > 0.0 => Size::Fraction(factor),
-            (None, Some(_)) => return Err(Error::key(&place, "reduction_factor", "must be above zero")),
+            (None, Some(factor)) if factor >= LEAST_REDUCTION => Size::Fraction(factor),
+            (None, Some(_)) => {
+                let reason = format!("must be at least {LEAST_REDUCTION}");
+                return Err(Error::key(&place, "reduction_factor", reason));
+            }
             (None, None) => config.size,
         };
         if let Some(word) = reader.text("non_linearity")? {

@@ -1,6 +1,6 @@
 //! PEFT's `LoraConfig` (0.21): the keys that are implemented, those that change no number, the rest refused.
 
-use super::reader::Reader;
+use super::reader::{MAX_INNER, Reader};
 use crate::Error;
 use crate::lora::LoraInit;
 use crate::targets::{LayerChoice, Targets};
@@ -72,15 +72,16 @@ impl LoraConfig {
     pub(super) fn read(reader: &mut Reader) -> Result<Self, Error> {
         let default = LoraConfig::default();
         let rank_pattern = reader.patterns("rank_pattern")?;
-        if let Some((pattern, _)) = rank_pattern.iter().find(|(_, r)| r.fract() != 0.0 || *r > 1e6) {
+        let too_large = |r: f64| r > MAX_INNER as f64;
+        if let Some((pattern, _)) = rank_pattern.iter().find(|(_, r)| r.fract() != 0.0 || too_large(*r)) {
             return Err(Error::key(
                 reader.place(),
                 "rank_pattern",
-                format!("the rank of `{pattern}` must be a whole number"),
+                format!("the rank of `{pattern}` must be a whole number, at most {MAX_INNER}"),
             ));
         }
         let config = LoraConfig {
-            r: reader.size("r")?.unwrap_or(default.r),
+            r: reader.inner_size("r")?.unwrap_or(default.r),
             alpha: reader.number("lora_alpha")?.unwrap_or(default.alpha),
             dropout: reader.probability("lora_dropout")?,
             rslora: reader.flag("use_rslora")?,

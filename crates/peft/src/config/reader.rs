@@ -3,6 +3,9 @@
 use crate::Error;
 use serde_json::{Map, Value};
 
+/// The largest rank and bottleneck: wider than any model's residual stream.
+pub(super) const MAX_INNER: usize = 1 << 16;
+
 /// The object's remaining keys and the place that errors name.
 pub(super) struct Reader {
     place: String,
@@ -50,14 +53,27 @@ impl Reader {
         })
     }
 
+    /// A rank or a bottleneck: a size of which a matrix is made before any file says whether it fits.
+    pub(super) fn inner_size(&mut self, key: &str) -> Result<Option<usize>, Error> {
+        let size = self.size(key)?;
+        match size.filter(|n| *n > MAX_INNER) {
+            Some(n) => {
+                Err(Error::key(&self.place, key, format!("{n} is beyond any use; at most {MAX_INNER}")))
+            }
+            None => Ok(size),
+        }
+    }
+
     pub(super) fn number(&mut self, key: &str) -> Result<Option<f64>, Error> {
         self.typed(key, "a number", |v| v.as_f64().filter(|x| x.is_finite()))
     }
 
     pub(super) fn probability(&mut self, key: &str) -> Result<f32, Error> {
-        let value = self
-            .typed(key, "a probability with 0 <= p < 1", |v| v.as_f64().filter(|p| (0.0..1.0).contains(p)))?;
-        Ok(value.unwrap_or(0.0) as f32)
+        // The range holds for the f32, since a number just below 1 rounds to it.
+        let value = self.typed(key, "a probability with 0 <= p < 1", |v| {
+            v.as_f64().map(|p| p as f32).filter(|p| (0.0..1.0).contains(p))
+        })?;
+        Ok(value.unwrap_or(0.0))
     }
 
     pub(super) fn flag(&mut self, key: &str) -> Result<bool, Error> {
