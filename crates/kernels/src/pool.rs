@@ -170,9 +170,16 @@ pub fn trim() {
     idle.into_values().flatten().for_each(Block::release);
 }
 
+/// Bytes of the block for so many floats. From a page on there are eight sizes for each doubling, so that batches of
+/// slightly different lengths find each other's blocks; the unused tail of a block is not touched, so it costs
+/// little memory.
 fn rounded(floats: usize) -> usize {
     let bytes = (floats * size_of::<f32>()).max(SMALL_ALIGN);
-    bytes.next_multiple_of(if bytes >= PAGE { PAGE } else { SMALL_ALIGN })
+    if bytes < PAGE {
+        return bytes.next_multiple_of(SMALL_ALIGN);
+    }
+    let doubling = 1 << bytes.ilog2();
+    bytes.next_multiple_of((doubling / 8).max(PAGE))
 }
 
 impl State {
@@ -272,6 +279,20 @@ mod tests {
         assert!(s.take_idle(64 * 20).is_none(), "a block of twice the size was taken");
         assert_eq!(s.idle.values().map(Vec::len).sum::<usize>(), 2);
         s.idle.into_values().flatten().for_each(Block::release);
+    }
+
+    #[test]
+    fn sizes_are_whole_pages_with_an_eighth_to_spare_at_most() {
+        for floats in [1, 16, 17, 1000, 1024, 5000, 589_824, 600_000, 50_000_000] {
+            let bytes = 4 * floats;
+            let block = rounded(floats);
+            assert!(
+                block >= bytes && block <= (bytes + bytes / 8).max(64).next_multiple_of(PAGE),
+                "{floats}"
+            );
+            assert!(block.is_multiple_of(if bytes < PAGE { SMALL_ALIGN } else { PAGE }), "{floats}");
+        }
+        assert_eq!(rounded(1024 * 576), 4 * 1024 * 576, "the sizes of usual shapes fit exactly");
     }
 
     #[test]
