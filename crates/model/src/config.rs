@@ -277,7 +277,7 @@ impl ConfigReader {
         head_dim: usize,
         max_positions: usize,
     ) -> Result<RopeSpec, Error> {
-        if head_dim % 2 != 0 {
+        if !head_dim.is_multiple_of(2) {
             return Err(
                 self.error("head_dim", format!("{head_dim} must be even: rotary positions turn pairs"))
             );
