@@ -12,7 +12,7 @@ use crate::isa::isa;
 use crate::split::length;
 pub(crate) use engine::{Operands, Product, Span, Target};
 use few::FewRows;
-pub(crate) use micro::{A_STRIDE, Order};
+pub(crate) use micro::{A_STRIDE, Ahead, Order};
 pub(crate) use pack::{Strided, product};
 
 /// Up to this many rows packing w costs more than it gains.

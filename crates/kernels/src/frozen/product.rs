@@ -7,7 +7,7 @@
 
 use super::pack::{PANEL, Packed, round_to_bf16, widen};
 use crate::Rows;
-use crate::gemm::{A_STRIDE, Operands, Order, Product, Span, Strided, Target};
+use crate::gemm::{A_STRIDE, Ahead, Operands, Order, Product, Span, Strided, Target};
 use crate::isa::{Isa, isa, kernel};
 
 /// y = x W^T; x (T, K), y (T, N).
@@ -79,6 +79,12 @@ impl Frozen<'_> {
         // SAFETY: the caller's promise.
         unsafe { std::slice::from_raw_parts(start, steps.count) }
     }
+
+    /// Elements `steps` of left rows `rows`, to be fetched.
+    fn ahead(&self, rows: Span, steps: Span) -> Ahead {
+        let start = self.left.pointer.wrapping_add(rows.first * self.left.row + steps.first);
+        Ahead::of(start, rows.count, self.left.row, steps.count)
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -131,6 +137,12 @@ impl Operands for Pairs<'_> {
         }
     }
 
+    fn ahead(&self, rows: Span, steps: Span) -> Ahead {
+        let first = 2 * steps.first;
+        let count = (2 * steps.count).min(self.0.depth - first);
+        self.0.ahead(rows, Span { first, count })
+    }
+
     unsafe fn right(
         &self,
         _isa: Isa,
@@ -176,6 +188,10 @@ impl Operands for Widened<'_> {
                 }
             }
         }
+    }
+
+    fn ahead(&self, rows: Span, steps: Span) -> Ahead {
+        self.0.ahead(rows, steps)
     }
 
     unsafe fn right(

@@ -5,7 +5,7 @@
 //! sum in the same order for any number of threads and any number of rows around it, however rows
 //! and columns are shared out.
 
-use super::micro::{A_STRIDE, Micro, Order, Plain, Tile};
+use super::micro::{A_STRIDE, Ahead, Micro, Order, Plain, Tile};
 #[cfg(target_arch = "x86_64")]
 use super::micro::{Avx2, Avx512, Avx512Pairs};
 use crate::isa::Isa;
@@ -40,6 +40,9 @@ pub(crate) trait Operands: Copy + Send + Sync {
     /// # Safety
     /// The rows and steps exist; `tile` has room for the tile in [`Operands::order`].
     unsafe fn left(&self, isa: Isa, rows: Span, steps: Span, height: usize, tile: *mut f32);
+
+    /// What [`Operands::left`] would read.
+    fn ahead(&self, rows: Span, steps: Span) -> Ahead;
 
     /// Panels of `nr` columns with `columns` and `steps` of the right operand, packed into `buffer`
     /// or found where they are: the first panel, and the distance from one to the next. `columns`
@@ -212,6 +215,9 @@ impl<O: Operands> Product<O> {
                     let height = M::height(count);
                     let first = rows.first + r;
                     self.operands.left(isa, Span { first, count }, steps, height, a_tile);
+                    let next = M::MR.min(rows.count - r - count);
+                    let ahead = self.operands.ahead(Span { first: first + count, count: next }, steps);
+                    let parts = columns.count.div_ceil(M::NR);
                     for (p, j) in (0..columns.count).step_by(M::NR).enumerate() {
                         let size = (count, M::NR.min(columns.count - j));
                         let tile = Tile {
@@ -222,6 +228,7 @@ impl<O: Operands> Product<O> {
                             beta,
                             c: target.c.add(first * target.row + columns.first + j),
                             c_row: target.row,
+                            ahead: ahead.part(p, parts),
                         };
                         run_tile::<M>(order, height, tile, size);
                     }

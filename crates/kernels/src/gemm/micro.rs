@@ -16,6 +16,36 @@ pub(super) struct Tile {
     pub(super) c: *mut f32,
     /// The distance between rows of `c`.
     pub(super) c_row: usize,
+    /// What to fetch into the cache meanwhile.
+    pub(super) ahead: Ahead,
+}
+
+/// Memory that will be read soon: `rows` stretches of `lines` cache lines, `distance` bytes apart. Packing the next
+/// tile would otherwise wait for it, with the arithmetic idle.
+#[derive(Clone, Copy)]
+pub(crate) struct Ahead {
+    start: *const u8,
+    rows: usize,
+    distance: usize,
+    lines: usize,
+}
+
+/// Bytes of a cache line.
+const CACHE_LINE: usize = 64;
+
+impl Ahead {
+    /// `rows` rows of `count` floats, `distance` floats apart.
+    pub(crate) fn of(start: *const f32, rows: usize, distance: usize, count: usize) -> Ahead {
+        let lines = (count * size_of::<f32>()).div_ceil(CACHE_LINE);
+        Ahead { start: start.cast(), rows, distance: distance * size_of::<f32>(), lines }
+    }
+
+    /// Part `i` of `parts`.
+    pub(super) fn part(&self, i: usize, parts: usize) -> Ahead {
+        let (from, to) = (self.rows * i / parts, self.rows * (i + 1) / parts);
+        let start = self.start.wrapping_add(from * self.distance);
+        Ahead { start, rows: to - from, ..*self }
+    }
 }
 
 /// Floats between two rows of a packed tile of `a` whose rows are contiguous. Not a multiple of a
@@ -134,9 +164,9 @@ macro_rules! vector_kernel {
             use std::arch::x86_64::*;
             let mut acc = [[$zero(); $vectors]; HEIGHT];
             let (mut a, mut b) = (t.a, t.b);
-            for _ in 0..t.depth {
-                // SAFETY: `a` and `b` hold `depth` steps; the pointers stay inside or one past the
-                // end.
+            let mut step = || {
+                // SAFETY: `a` and `b` hold `depth` steps, and this is called `depth` times; the pointers stay
+                // inside or one past the end.
                 unsafe {
                     let mut columns = [$zero(); $vectors];
                     for (v, column) in columns.iter_mut().enumerate() {
@@ -148,9 +178,22 @@ macro_rules! vector_kernel {
                             *acc = $step(value, column, *acc);
                         }
                     }
-                    a = a.wrapping_add(STEP);
-                    b = b.wrapping_add($vectors * $lanes);
                 }
+                a = a.wrapping_add(STEP);
+                b = b.wrapping_add($vectors * $lanes);
+            };
+            let mut left = t.depth;
+            for r in 0..t.ahead.rows {
+                let row = t.ahead.start.wrapping_add(r * t.ahead.distance);
+                let lines = t.ahead.lines.min(left);
+                for l in 0..lines {
+                    _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(l * CACHE_LINE).cast());
+                    step();
+                }
+                left -= lines;
+            }
+            for _ in 0..left {
+                step();
             }
             let (alpha, beta) = ($set(t.alpha), $set(t.beta));
             for (r, acc) in acc.iter().enumerate() {

@@ -2,7 +2,7 @@
 //! rows and columns that a matrix does not have are zeros.
 
 use super::engine::{Operands, Product, Span, Target};
-use super::micro::{A_GROUP, A_STRIDE, Order};
+use super::micro::{A_GROUP, A_STRIDE, Ahead, Order};
 use super::transpose::pack_transposed;
 use crate::isa::{Isa, kernel};
 
@@ -47,6 +47,19 @@ impl Operands for Matrices {
     unsafe fn left(&self, isa: Isa, rows: Span, steps: Span, height: usize, tile: *mut f32) {
         // SAFETY: the caller's promise.
         unsafe { pack_a(isa, self.a, rows, steps, height, tile) }
+    }
+
+    fn ahead(&self, rows: Span, steps: Span) -> Ahead {
+        let a = self.a;
+        let start = a.pointer.wrapping_add(rows.first * a.row + steps.first * a.column);
+        match self.order() {
+            Order::Rows => Ahead::of(start, rows.count, a.row, steps.count),
+            // Tiles lie beside one another: the end of this one is where a line may begin.
+            Order::Columns if rows.count > 0 => {
+                Ahead::of(start.wrapping_add(rows.count - 1), steps.count, a.column, 1)
+            }
+            Order::Columns => Ahead::of(start, 0, 0, 0),
+        }
     }
 
     unsafe fn right(
