@@ -81,7 +81,10 @@ fn gsm8k(out: &Path, document: &mut Document) {
         let curves: Vec<_> = seeds.iter().map(|s| s.1.clone()).collect();
         let (name, tone) = match lambda.as_str() {
             "0" => ("LoRA".to_string(), Tone::Plain),
-            _ => (format!("SIBO-LoRA, lambda {lambda}"), if at == 1 { Tone::Sibo } else { Tone::Other(at as u8) }),
+            _ => (
+                format!("SIBO-LoRA, lambda {lambda}"),
+                if at == 1 { Tone::Sibo } else { Tone::Other(at as u8) },
+            ),
         };
         series.push(Series::over_runs(&name, tone, &curves));
     }

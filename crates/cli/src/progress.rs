@@ -61,11 +61,6 @@ impl Meter {
         }
     }
 
-    /// Some more units are done.
-    pub(crate) fn advance(&mut self, units: u64) {
-        self.at(self.done + units);
-    }
-
     /// What is being done.
     pub(crate) fn say(&mut self, message: impl Into<String>) {
         self.message = message.into();

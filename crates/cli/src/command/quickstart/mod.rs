@@ -38,16 +38,21 @@ pub(super) const PLAIN: &str = "LoRA";
 /// The second's.
 pub(super) const SIBO: &str = "SIBO-LoRA";
 
-/// The lower end of what the paper found best for LoRA on encoders of this kind (0.6 to 0.7 on GLUE). Not tuned
-/// on these rows, so that the comparison favours nobody.
-const LAMBDA: &str = "0.6";
+/// From the released scripts, whose LoRA runs use 0.1 to 0.3. The paper's best for LoRA on GLUE, 0.6 to 0.7, wants
+/// longer training than minutes: on held-out training rows it was still at chance after one pass over 2,000 rows.
+/// Never chosen by the rows that are reported on.
+const LAMBDA: &str = "0.2";
+
+/// Where the default comes from, for people.
+pub(super) const LAMBDA_SOURCE: &str =
+    "the released scripts use 0.1 to 0.3 for LoRA; the paper's 0.6 to 0.7 on GLUE wants longer training";
 
 /// See how plain LoRA and SIBO-LoRA compare, in five minutes
 #[derive(Debug, clap::Args)]
 #[command(long_about = LONG_ABOUT)]
 pub(crate) struct Args {
-    /// SIBO's share of the first representation [0 <= LAMBDA < 1]; the default is the lower end of what the
-    /// paper found best for LoRA on small encoders (0.6 to 0.7), not tuned on these rows
+    /// SIBO's share of the first representation, 0 < LAMBDA < 1. The default lies among the values of the
+    /// method's released scripts (0.1 to 0.3 for LoRA); the paper's best on GLUE (0.6 to 0.7) wants longer training
     #[arg(long, value_name = "LAMBDA", default_value = LAMBDA)]
     lambda: f64,
     /// How much work: `full` takes about five minutes on two cores, `small` about one and decides less
@@ -135,8 +140,10 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
 fn adapter_configs(lambda: f64) -> anyhow::Result<[AdapterConfig; 2]> {
     let config = |lambda: f64| {
         let table = json!({
-            "method": "lora", "r": 8, "lora_alpha": 16, "lora_dropout": 0.05,
-            "target_modules": ["query", "key", "value", "intermediate.dense"], "sibo": {"lambda": lambda},
+            "method": "lora", "r": 8, "lora_alpha": 16, "sibo": {"lambda": lambda},
+            "target_modules": ["query", "key", "value", "intermediate.dense"],
+            // This encoder's pooler was never trained for pairs: a few minutes do not suffice around it.
+            "modules_to_save": ["pooler"],
         });
         AdapterConfig::from_recipe("quickstart", &table)
     };
@@ -145,15 +152,19 @@ fn adapter_configs(lambda: f64) -> anyhow::Result<[AdapterConfig; 2]> {
     Ok([config(0.0)?, boosted])
 }
 
+/// One pass in small steps and without dropout: the most learning that a few minutes have room for. Chosen by plain
+/// LoRA's accuracy on held-out training rows.
 fn training() -> Training {
     Training {
         num_train_epochs: 1.0,
-        per_device_train_batch_size: 16,
+        per_device_train_batch_size: 8,
         gradient_accumulation_steps: 1,
         per_device_eval_batch_size: 32,
         learning_rate: 1e-3,
         cutoff_len: 128,
+        base_dropout: false,
         load_best_model_at_end: false,
+        // The same numbers on every machine of an instruction set, whether or not it multiplies bf16.
         compute: sibo_train::recipe::ComputeChoice::F32,
         ..Training::default()
     }

@@ -1,7 +1,7 @@
 //! The page of a quickstart.
 
 use super::show::{accuracy_table, mean_of, similarity_table};
-use super::{Finding, PLAIN, SIBO, inputs};
+use super::{Finding, LAMBDA_SOURCE, PLAIN, SIBO, inputs};
 use crate::{app, machine};
 use sibo_report::{
     Answer, Axis, Block, Column, Document, Estimate, Key, LineChart, Pair, PairedDots, Sample, Samples,
@@ -11,8 +11,8 @@ use sibo_tasks::metrics::Predictions;
 use sibo_tasks::{Example, Target, Task};
 use std::time::SystemTime;
 
-/// Steps over which a loss curve is averaged: single batches of 16 rows are noise.
-const SMOOTHING: usize = 8;
+/// Steps over which a loss curve is averaged: single batches of 8 rows are noise.
+const SMOOTHING: usize = 16;
 
 /// Rows shown that the two methods answer differently.
 const SHOWN: usize = 6;
@@ -61,10 +61,7 @@ fn facts(page: &mut Document, f: &Finding) {
     if let Some(least) = f.study.smallest_detectable {
         page.fact("Smallest difference that so few rows could show", format!("about {least:.3}"));
     }
-    page.fact(
-        "lambda",
-        format!("{} (the paper's range for LoRA on GLUE is 0.6 to 0.7; not tuned here)", f.lambda),
-    );
+    page.fact("lambda", format!("{} ({LAMBDA_SOURCE})", f.lambda));
     page.fact("Rows", format!("{} to learn from, {} others to judge by", f.train_rows, f.test.len()));
     page.fact("Time", number::duration(f.seconds));
     if let Some(bytes) = machine::peak_memory() {

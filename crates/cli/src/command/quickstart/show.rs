@@ -126,20 +126,26 @@ pub(super) fn tell(f: &Finding, results: &Value, page: &Path, app: &App) {
 /// Metric, cost and size of each system.
 pub(super) fn accuracy_table(f: &Finding) -> Table {
     let seeds: Vec<String> = f.plan.seeds.iter().map(u64::to_string).collect();
-    let mut table = Table::new(format!("QNLI, accuracy on {} rows that no run has seen", f.test.len()))
-        .column(Column::text("method"))
-        .column(Column::number("accuracy [95 % interval]", 3))
-        .column(Column::text(format!("seeds {}", seeds.join(" / "))))
-        .column(Column::number("training", 1).unit("s a run"))
-        .column(Column::number("tokens/s", 0))
-        .column(Column::number("trained numbers", 0))
-        .note("An interval reaches as far as other rows (Wilson) or other seeds (Student's t) could move the mean.");
+    let mut table = Table::new(format!(
+        "QNLI, accuracy on {} rows that no run has learned from",
+        f.test.len()
+    ))
+    .column(Column::text("method"))
+    .column(Column::number("accuracy [95 %]", 3))
+    .column(Column::number(format!("seeds {}", seeds.join(", ")), 3))
+    .column(Column::number("a run", 1).unit("s"))
+    .column(Column::number("tokens/s", 0))
+    .column(Column::number("trained", 0))
+    .note(
+        "An interval reaches as far as other rows (Wilson) or other seeds (Student's t) could move the mean.",
+    );
+    let none = || Cell::Missing;
     table.push(vec![
-        "always the same class".into(),
+        "one class always".into(),
         Cell::Number(f.majority),
-        Cell::Missing,
-        Cell::Missing,
-        Cell::Missing,
+        none(),
+        none(),
+        none(),
         Cell::Number(0.0),
     ]);
     for (arm, name) in [PLAIN, SIBO].into_iter().enumerate() {
@@ -150,7 +156,7 @@ pub(super) fn accuracy_table(f: &Finding) -> Table {
         table.push(vec![
             label(f, name).into(),
             Cell::Estimate(f.accuracy(arm)),
-            by_seed.join(" / ").into(),
+            by_seed.join(" ").into(),
             Cell::Number(f.seconds_of(arm)),
             Cell::Number(speed),
             Cell::Number(numbers as f64),
@@ -160,7 +166,7 @@ pub(super) fn accuracy_table(f: &Finding) -> Table {
 }
 
 fn label(f: &Finding, name: &str) -> String {
-    if name == SIBO { format!("{SIBO} (lambda {})", f.lambda) } else { name.into() }
+    if name == SIBO { format!("{SIBO} {}", f.lambda) } else { name.into() }
 }
 
 /// How alike tokens are, layer by layer.
