@@ -181,27 +181,26 @@ unsafe fn copy_groups<const M: usize>(start: *const f32, column: usize, depth: u
 /// # Safety
 /// Those elements of `b` are valid for reading; `panels` has room for whole panels.
 pub(super) unsafe fn pack_b(isa: Isa, b: Strided, columns: Span, steps: Span, nr: usize, panels: *mut f32) {
-    let (first, columns) = (columns.first, columns.count);
-    let (from, depth) = (steps.first, steps.count);
-    for p in 0..columns.div_ceil(nr) {
-        let width = nr.min(columns - p * nr);
-        // SAFETY: the caller's promise.
-        unsafe {
-            let start = b.pointer.add((first + p * nr) * b.column + from * b.row);
-            let panel = panels.add(p * nr * depth);
-            if b.column == 1 {
-                pack_rows(isa, start, b.row, width, depth, nr, panel);
-            } else {
-                pack_transposed(isa, start, b.column, width, depth, nr, panel);
-            }
+    let depth = steps.count;
+    let start = b.pointer.wrapping_add(columns.first * b.column + steps.first * b.row);
+    // SAFETY: the caller's promise.
+    unsafe {
+        if b.column == 1 {
+            pack_rows(isa, start, b.row, columns.count, depth, nr, panels);
+            return;
+        }
+        for p in 0..columns.count.div_ceil(nr) {
+            let width = nr.min(columns.count - p * nr);
+            let start = start.add(p * nr * b.column);
+            pack_transposed(isa, start, b.column, width, depth, nr, panels.add(p * nr * depth));
         }
     }
 }
 
 kernel!(
-    /// A panel whose columns are contiguous in the source.
+    /// Panels whose columns are contiguous in the source.
     unsafe fn pack_rows(
-        start: *const f32, row: usize, width: usize, depth: usize, nr: usize, panel: *mut f32,
+        start: *const f32, row: usize, columns: usize, depth: usize, nr: usize, panels: *mut f32,
     ) = pack_rows_body
 );
 
@@ -209,34 +208,48 @@ kernel!(
 unsafe fn pack_rows_body<const FMA: bool>(
     start: *const f32,
     row: usize,
-    width: usize,
+    columns: usize,
     depth: usize,
     nr: usize,
-    panel: *mut f32,
+    panels: *mut f32,
 ) {
+    let whole = columns / nr;
     // SAFETY: the promise of `pack_b`.
     unsafe {
-        match (width == nr, nr) {
-            (true, 32) => return copy_steps::<32>(start, row, depth, panel),
-            (true, 16) => return copy_steps::<16>(start, row, depth, panel),
-            _ => {}
+        match nr {
+            32 => copy_steps::<32>(start, row, whole, depth, panels),
+            16 => copy_steps::<16>(start, row, whole, depth, panels),
+            _ => copy_steps::<8>(start, row, whole, depth, panels),
         }
-        for k in 0..depth {
-            let to = std::slice::from_raw_parts_mut(panel.add(k * nr), nr);
-            to[..width].copy_from_slice(std::slice::from_raw_parts(start.add(k * row), width));
-            to[width..].fill(0.0);
+        let width = columns - whole * nr;
+        if width > 0 {
+            for k in 0..depth {
+                let from = std::slice::from_raw_parts(start.add(k * row + whole * nr), width);
+                let to = std::slice::from_raw_parts_mut(panels.add((whole * depth + k) * nr), nr);
+                to[..width].copy_from_slice(from);
+                to[width..].fill(0.0);
+            }
         }
     }
 }
 
-/// Steps of `N` contiguous floats, `row` apart, behind one another.
+/// Rows of `panels` times `N` floats, `row` apart, into as many panels: along each row, because memory is read best
+/// that way.
 #[inline(always)]
-unsafe fn copy_steps<const N: usize>(start: *const f32, row: usize, depth: usize, panel: *mut f32) {
+unsafe fn copy_steps<const N: usize>(
+    start: *const f32,
+    row: usize,
+    panels: usize,
+    depth: usize,
+    to: *mut f32,
+) {
     for k in 0..depth {
-        // SAFETY: the promise of `pack_b`.
-        unsafe {
-            let values = start.add(k * row).cast::<[f32; N]>().read_unaligned();
-            panel.add(k * N).cast::<[f32; N]>().write_unaligned(values);
+        for p in 0..panels {
+            // SAFETY: the promise of `pack_b`.
+            unsafe {
+                let values = start.add(k * row + p * N).cast::<[f32; N]>().read_unaligned();
+                to.add((p * depth + k) * N).cast::<[f32; N]>().write_unaligned(values);
+            }
         }
     }
 }
