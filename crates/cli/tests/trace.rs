@@ -91,18 +91,15 @@ fn any_number_of_threads_gives_the_same_bytes() {
 #[test]
 fn ids_are_continued() {
     let dir = tempfile::tempdir().unwrap();
-    for (beams, file) in [("1", "greedy.json"), ("4", "beam4.json")] {
+    for (name, beams, file) in
+        [("llama-gqa-sibo-70-rms", "1", "greedy.json"), ("llama-gqa-sibo-35", "4", "beam4.json")]
+    {
         let out = dir.path().join(file);
-        let folder = data().join("cases/llama-gqa-sibo-35");
+        let folder = data().join("cases").join(name);
         let about: Value = serde_json::from_slice(&std::fs::read(folder.join("case.json")).unwrap()).unwrap();
         let run = about["runs"].as_array().unwrap().iter().find(|r| r["expected"] == file).unwrap();
         let new = run["options"]["max_new_tokens"].to_string();
-        succeeds(case("llama-gqa-sibo-35", "generate", &out).args([
-            "--max-new-tokens",
-            &new,
-            "--num-beams",
-            beams,
-        ]));
+        succeeds(case(name, "generate", &out).args(["--max-new-tokens", &new, "--num-beams", beams]));
         let read = |path: &Path| {
             serde_json::from_slice::<Value>(&std::fs::read(path).unwrap()).unwrap()["sequences"].clone()
         };
