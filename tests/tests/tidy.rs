@@ -37,12 +37,14 @@ fn files() -> Vec<String> {
 }
 
 fn walk(folder: &Path, below: &str) -> Vec<String> {
-    const OUTPUTS: [&str; 5] = ["target", ".git", "models", "data", "runs"];
+    const OUTPUTS: [&str; 4] = ["target", ".git", "models", "data"];
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).expect("a folder of the repository").flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let path = if below.is_empty() { name.clone() } else { format!("{below}/{name}") };
-        let output = (below.is_empty() && OUTPUTS.contains(&name.as_str())) || path == "bench/.env";
+        // Below runs/ only recipes belong to the repository, and they lie in runs/learning.
+        let run = (below == "runs" && name != "learning") || path == "runs/learning/out";
+        let output = (below.is_empty() && OUTPUTS.contains(&name.as_str())) || path == "bench/.env" || run;
         match entry.path().is_dir() {
             true if !output => found.extend(walk(&entry.path(), &path)),
             true => {}
