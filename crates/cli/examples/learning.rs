@@ -21,8 +21,11 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// (step, validation loss) of a cell; none where it has not run.
-fn curve(cell: &Path) -> Vec<(f64, f64)> {
+/// (step, validation loss).
+type Curve = Vec<(f64, f64)>;
+
+/// The curve of a cell; none where it has not run.
+fn curve(cell: &Path) -> Curve {
     let Ok(lines) = sibo_report::jsonl::read::<Value>(&cell.join("metrics.jsonl")) else { return vec![] };
     let evaluations = lines.records.iter().filter(|r| r["kind"] == "evaluation");
     evaluations.filter_map(|r| Some((r["step"].as_f64()?, r["eval_loss"].as_f64()?))).collect()
@@ -51,7 +54,7 @@ fn page(out: &Path, docs: &Path) -> anyhow::Result<()> {
 
 /// Validation loss over steps, plain and SIBO, all seeds.
 fn gsm8k(out: &Path, document: &mut Document) {
-    let mut runs: BTreeMap<String, Vec<(String, Vec<(f64, f64)>)>> = BTreeMap::new();
+    let mut runs: BTreeMap<String, Vec<(String, Curve)>> = BTreeMap::new();
     for name in cells(out, "gsm8k-") {
         let mut parts = name.splitn(3, '-').skip(1);
         if let (Some(lambda), Some(seed)) = (parts.next(), parts.next()) {
