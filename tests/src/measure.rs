@@ -112,7 +112,7 @@ pub fn scores(model: &Model, batch: &Batch) -> Vec<Vec<f32>> {
     }
 }
 
-/// Hidden states: [layer][row] (n, D).
+/// Hidden states by layer and row, each (n, D).
 pub fn hidden(model: &Model, batch: &Batch) -> Vec<Vec<Vec<f32>>> {
     let mut all = Vec::new();
     model.hidden_states(batch, |_, rows| {

@@ -94,7 +94,7 @@ pub(crate) fn check_folder(folder: &Path) -> anyhow::Result<()> {
 /// Which model, and what stands on it.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct ModelArgs {
-    /// The base model: a name below --models, a folder in Hugging Face's form, or a hub id (org/name[@revision])
+    /// The base model: a name below --models, a folder in Hugging Face's form, or a hub id (org/name or org/name@revision)
     #[arg(long, value_name = "MODEL")]
     pub(crate) model: String,
     /// The adapter: a folder that PEFT or `sibo train` wrote, or a hub id; without it, the base model
