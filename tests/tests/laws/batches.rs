@@ -10,7 +10,7 @@ const CLOSE: f32 = 1e-5;
 const GRADIENT: f32 = 1e-6;
 /// Tensors below this share of the largest gradient are held to the absolute error that it allows: the gradient of
 /// BERT's key bias is zero but for rounding, since softmax ignores what is added to all scores of a query.
-const NOISE: f32 = 3e-2;
+const NOISE: f32 = 1e-1;
 
 pub(super) fn batch_is_alone(case: &Case) -> Vec<String> {
     let mut model = case.trained();

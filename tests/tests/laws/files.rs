@@ -3,18 +3,27 @@
 use sibo_model::{Compute, LoadOptions, Model};
 use sibo_peft::folder;
 use sibo_tests::measure::{Input, bits_differ, gradients, names, scores};
-use sibo_tests::table::Case;
+use sibo_tests::table::{Boost, Case};
+
+/// In both arithmetics.
+pub(super) fn save_load(case: &Case) -> Vec<String> {
+    let mut wrong = save_load_in(case, Compute::F32);
+    if case.boost == Boost::Sibo || !case.method.takes_sibo {
+        wrong.extend(save_load_in(case, Compute::Bf16));
+    }
+    wrong
+}
 
 /// Loaded with another seed and without being told of a head: whatever the folder does not hold shows.
-pub(super) fn save_load(case: &Case) -> Vec<String> {
-    let mut model = case.trained();
+fn save_load_in(case: &Case, compute: Compute) -> Vec<String> {
+    let mut model = case.trained_in(compute);
     let place = tempfile::tempdir().expect("a temporary folder");
     let folder = place.path().join("adapter");
     let adapter = model.adapter_with_values().expect("an adapter");
     if let Err(e) = folder::save(&adapter, &folder, model.fingerprint(), "A test's adapter.\n") {
         return vec![format!("saving: {e}")];
     }
-    let options = LoadOptions { seed: 991, classes: None, ..case.options(Compute::F32) };
+    let options = LoadOptions { seed: 991, classes: None, ..case.options(compute) };
     let mut loaded = match Model::load_with_adapter(&case.folder(), &folder, options) {
         Ok(loaded) => loaded.model,
         Err(e) => return vec![format!("loading: {e}")],

@@ -6,6 +6,7 @@ mod dropout;
 mod files;
 mod gradient;
 mod leak;
+mod resumed;
 mod same_bits;
 mod start;
 
@@ -22,6 +23,8 @@ enum Law {
     Gradient,
     /// What is saved and loaded again computes the same bits.
     SaveLoad,
+    /// A run that goes on from a checkpoint ends where an uninterrupted one ends.
+    Resumed,
     /// Lambda 0 is the plain method to the bit.
     LambdaZero,
     /// A row of a batch gets what it gets alone.
@@ -49,6 +52,7 @@ fn check(law: Law, case: &Case) -> Option<Vec<String>> {
         Law::FirstGradients => start::first_gradients(case),
         Law::Gradient => gradient::is_the_derivative(case),
         Law::SaveLoad => Some(files::save_load(case)),
+        Law::Resumed => resumed::resumed_is_uninterrupted(case),
         Law::LambdaZero => same_bits::lambda_zero(case),
         Law::Batch => Some(batches::batch_is_alone(case)),
         Law::Packed => Some(batches::packed_is_unpacked(case)),
@@ -107,6 +111,11 @@ fn gradient_is_the_derivative() {
 #[test]
 fn save_and_load_to_the_bit() {
     hold(Law::SaveLoad, 400);
+}
+
+#[test]
+fn resumed_is_uninterrupted_to_the_bit() {
+    hold(Law::Resumed, 50);
 }
 
 #[test]

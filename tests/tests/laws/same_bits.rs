@@ -54,7 +54,12 @@ pub(super) fn recompute(case: &Case) -> Vec<String> {
     let input = Input::usual(&model);
     let (loss_kept, kept) = gradients(&mut model, &input, DROPOUT, false);
     let (loss_again, again) = gradients(&mut model, &input, DROPOUT, true);
+    let loss_alone = model.loss(&input.batch(&model), &input.labels).loss_sum;
+    let loss_taught = gradients(&mut model, &input, None, true).0;
     let mut wrong = gradients_differ(&model, &kept, &again);
+    if (loss_alone - loss_taught).abs() > 1e-6 * loss_alone.abs() {
+        wrong.push(format!("loss {loss_alone} in evaluation, {loss_taught} in training without dropout"));
+    }
     if loss_kept.to_bits() != loss_again.to_bits() {
         wrong.push(format!("loss {loss_kept} against {loss_again}"));
     }
