@@ -106,7 +106,7 @@ fn time_left(elapsed: Duration, done: u64, left: u64) -> Option<Duration> {
 
 fn style() -> ProgressStyle {
     // The template is ours and known to be one.
-    ProgressStyle::with_template("{bar:30} {percent:>3} %  {msg}{prefix}")
+    ProgressStyle::with_template("{bar:20} {percent:>3} %{prefix}  {wide_msg}")
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .progress_chars("━╸─")
 }

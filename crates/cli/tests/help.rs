@@ -4,13 +4,14 @@ mod common;
 
 use common::{fails, sibo, succeeds};
 
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 15] = [
     "quickstart",
     "init",
     "train",
     "eval",
     "generate",
     "chat",
+    "merge",
     "methods",
     "tasks",
     "inspect",

@@ -10,6 +10,7 @@ mod eval;
 mod generate;
 mod init;
 mod inspect;
+mod merge;
 mod methods;
 mod quickstart;
 mod tasks;
@@ -25,6 +26,7 @@ pub(crate) enum Command {
     Eval(eval::Args),
     Generate(generate::Args),
     Chat(chat::Args),
+    Merge(merge::Args),
     Methods(methods::Args),
     Tasks(tasks::Args),
     Inspect(inspect::Args),
@@ -43,6 +45,7 @@ pub(crate) fn run(command: Command, app: &App) -> anyhow::Result<()> {
         Command::Eval(args) => eval::run(args, app),
         Command::Generate(args) => generate::run(args, app),
         Command::Chat(args) => chat::run(args, app),
+        Command::Merge(args) => merge::run(args, app),
         Command::Methods(methods::Args {}) => methods::run(app),
         Command::Tasks(tasks::Args {}) => tasks::run(app),
         Command::Inspect(args) => inspect::run(args, app),

@@ -148,6 +148,17 @@ impl Place {
         case.into()
     }
 
+    /// A stored case's rows of token ids without their labels, as `ids.json` here.
+    pub(crate) fn ids(&self, case: &str) {
+        self.write(
+            "ids.json",
+            std::fs::read(data().join("cases").join(case).join("ids.json")).expect("a file"),
+        );
+        self.edit("ids.json", |ids| {
+            ids.as_object_mut().expect("an object").remove("labels");
+        });
+    }
+
     /// RTE with a few rows: GLUE's own layout.
     pub(crate) fn rte(&self) {
         let row = |i: usize| {

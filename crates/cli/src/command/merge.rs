@@ -1,0 +1,178 @@
+//! `sibo merge`: a base model and what was trained on it, as one Hugging Face folder.
+
+use crate::app::App;
+use crate::places;
+use anyhow::{bail, ensure};
+use serde_json::{Value, json};
+use sibo_model::{LoadOptions, Model};
+use sibo_peft::branch::Function;
+use sibo_peft::folder::Folder;
+use sibo_peft::{Adapter, At, Method, TaskType};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+const LONG_ABOUT: &str = "\
+Adds a plain LoRA to its base model's weights (or puts trained tensors in their place) and writes the result as \
+a model folder of its own, in 32-bit floats, that transformers, sibo and everything else opens.
+
+A SIBO adapter with lambda above zero cannot be merged: what it adds to a layer depends on each token's first \
+representation, so no change of a weight matrix equals it. Bottleneck adapters cannot either: they are not linear. \
+Use such an adapter beside its base model, with --adapter.";
+
+/// Merge a plain LoRA (lambda 0) into its base model
+#[derive(Debug, clap::Args)]
+#[command(long_about = LONG_ABOUT)]
+pub(crate) struct Args {
+    /// The base model: a name below --models, a folder, or a hub id
+    #[arg(long, value_name = "MODEL")]
+    model: String,
+    /// The adapter: a folder that PEFT or `sibo train` wrote, or a hub id
+    #[arg(long, value_name = "ADAPTER")]
+    adapter: String,
+    /// The folder to write; it must not be there yet
+    #[arg(long, value_name = "FOLDER")]
+    output: PathBuf,
+}
+
+pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
+    ensure!(!args.output.exists(), "{}: is there already; give another folder", args.output.display());
+    places::check_folder(&args.output)?;
+    let base_folder = app.places.model(&args.model)?;
+    let mut folder = Folder::open(&app.places.model(&args.adapter)?)?;
+    check(&folder)?;
+    let classes = folder.classes().filter(|_| folder.config.task_type == Some(TaskType::SeqCls));
+    let options = LoadOptions { classes, ..LoadOptions::default() };
+    let base = Model::load(&base_folder, &options)?.model;
+    let mut adapter = Adapter::new(&folder.config, &base.shape(), options.seed, &|name| base.tensor(name))?;
+    folder.fill(&mut adapter.params)?;
+    let tensors = merged(&base, &adapter)?;
+    let config = config(&base_folder, &base, classes)?;
+    if let Some(parent) = args.output.parent().filter(|p| !p.as_os_str().is_empty()) {
+        std::fs::create_dir_all(parent).map_err(|e| sibo_files::Error::io(parent, "create the folder", e))?;
+    }
+    sibo_files::write_all_or_nothing::<sibo_files::Error>(&args.output, |part| {
+        let views =
+            tensors.iter().map(|(name, shape, values)| (name.as_str(), shape.as_slice(), values.as_slice()));
+        sibo_files::write(&part.join("model.safetensors"), &sibo_files::serialize(views, BTreeMap::new()))?;
+        sibo_files::write(&part.join("config.json"), format!("{config:#}\n").as_bytes())?;
+        copy_beside(&base_folder, part)
+    })?;
+    app.out.result(format!("{}: {} tensors, merged", args.output.display(), tensors.len()));
+    Ok(())
+}
+
+/// Refuses what no weight matrix can hold.
+fn check(folder: &Folder) -> anyhow::Result<()> {
+    let (config, place) = (&folder.config, folder.path.display());
+    if !config.sibo.is_plain() {
+        bail!(
+            "{place}: lambda is {}, and SIBO's share of a token's first representation cannot be merged into a weight. \
+             Use the adapter beside its base model (--adapter), or train it with lambda 0",
+            crate::describe::lambda(&config.sibo)
+        );
+    }
+    if let Method::Bottleneck(_) = &config.method {
+        bail!(
+            "{place}: a {} adapter is not linear, so it cannot be merged into a weight; use it beside its base model (--adapter)",
+            config.method.name()
+        );
+    }
+    Ok(())
+}
+
+type Tensor = (String, Vec<usize>, Vec<f32>);
+
+/// Every tensor of the base with what was trained added to it or in its place.
+fn merged(base: &Model, adapter: &Adapter) -> anyhow::Result<Vec<Tensor>> {
+    let shape = base.shape();
+    let known = |name: &str| shape.tensors.iter().any(|(n, _)| n == name);
+    if let Some((name, _)) = adapter.trained.iter().find(|(name, _)| !known(name)) {
+        bail!(
+            "`{name}` was trained as a copy of its own, and the base model shares it with the embedding; such an adapter cannot be merged"
+        );
+    }
+    ensure!(
+        adapter.embeddings.is_empty(),
+        "LoRA on an embedding ({}) is not merged here; use the adapter beside its base model (--adapter)",
+        adapter.embeddings.iter().map(|(path, _)| path.as_str()).collect::<Vec<_>>().join(", ")
+    );
+    let mut tensors = Vec::new();
+    for (name, sizes) in &shape.tensors {
+        let trained = adapter.trained.iter().find(|(n, _)| n == name);
+        let mut values = match trained {
+            Some((_, id)) => adapter.params.value(*id).to_vec(),
+            None => base.tensor(name).unwrap_or_default(),
+        };
+        let branches = adapter.placed.iter().filter(|p| is_beside(&p.at, name));
+        for placed in branches {
+            if let Function::Lora(lora) = &placed.branch.function {
+                for (value, change) in values.iter_mut().zip(lora.delta(&adapter.params)) {
+                    *value += change;
+                }
+            }
+        }
+        tensors.push((name.clone(), sizes.clone(), values));
+    }
+    let head = adapter
+        .placed
+        .iter()
+        .find(|p| matches!(&p.at, At::Beside(path) if !known(&format!("{path}.weight"))));
+    if let Some(At::Beside(path)) = head.map(|p| &p.at) {
+        bail!(
+            "`{path}` shares its weight with the embedding, so a LoRA on it alone cannot be merged; use the adapter beside its base model (--adapter)"
+        );
+    }
+    Ok(tensors)
+}
+
+fn is_beside(at: &At, tensor: &str) -> bool {
+    matches!(at, At::Beside(path) if tensor.strip_suffix(".weight") == Some(path))
+}
+
+/// The base's `config.json`, now of 32-bit floats, and with the head where the adapter brought one.
+fn config(folder: &Path, base: &Model, classes: Option<usize>) -> anyhow::Result<Value> {
+    let path = folder.join("config.json");
+    let mut config = sibo_files::json::read(&path)?;
+    let Some(object) = config.as_object_mut() else { bail!("{}: is not an object", path.display()) };
+    for key in ["torch_dtype", "dtype"] {
+        if object.contains_key(key) {
+            object.insert(key.into(), json!("float32"));
+        }
+    }
+    if let Some(classes) = classes {
+        let architecture = match object.get("model_type").and_then(Value::as_str) {
+            Some("bert") => "BertForSequenceClassification",
+            Some("xlm-roberta") => "XLMRobertaForSequenceClassification",
+            Some("camembert") => "CamembertForSequenceClassification",
+            _ => "RobertaForSequenceClassification",
+        };
+        let labels: serde_json::Map<String, Value> =
+            (0..classes).map(|c| (c.to_string(), json!(format!("LABEL_{c}")))).collect();
+        let ids: serde_json::Map<String, Value> =
+            (0..classes).map(|c| (format!("LABEL_{c}"), json!(c))).collect();
+        object.insert("architectures".into(), json!([architecture]));
+        object.insert("id2label".into(), labels.into());
+        object.insert("label2id".into(), ids.into());
+        let regression = base.classes() == Some(1);
+        let problem = if regression { "regression" } else { "single_label_classification" };
+        object.insert("problem_type".into(), json!(problem));
+    }
+    Ok(config)
+}
+
+/// The tokenizer and whatever else lies beside the weights.
+fn copy_beside(from: &Path, to: &Path) -> Result<(), sibo_files::Error> {
+    let entries = std::fs::read_dir(from).map_err(|e| sibo_files::Error::io(from, "read the folder", e))?;
+    for entry in entries.flatten() {
+        let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        let weights = [".safetensors", ".bin", ".index.json", ".gguf", ".h5", ".msgpack"]
+            .iter()
+            .any(|end| name.ends_with(end));
+        if !path.is_file() || weights || name == "config.json" || name.starts_with('.') {
+            continue;
+        }
+        let bytes = std::fs::read(&path).map_err(|e| sibo_files::Error::io(&path, "read", e))?;
+        sibo_files::write(&to.join(&name), &bytes)?;
+    }
+    Ok(())
+}

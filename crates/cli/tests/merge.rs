@@ -1,0 +1,64 @@
+//! `sibo merge`: the merged model gives what base and adapter give together.
+
+mod common;
+
+use common::{Place, fails, succeeds};
+use sibo_files::TensorFile;
+use std::collections::BTreeMap;
+
+/// Every logit and hidden state of a model, by name.
+fn traced(place: &Place, model: &[&str]) -> BTreeMap<String, Vec<f32>> {
+    let out = place.join("out.safetensors");
+    succeeds(place.sibo(&["trace", "--ids", "ids.json", "--out"]).arg(&out).args(model));
+    let mut file = TensorFile::open(&out).unwrap();
+    let names: Vec<String> = file.shapes().into_keys().collect();
+    names.into_iter().map(|name| (name.clone(), file.read(&name).unwrap().into_f32())).collect()
+}
+
+fn merged_equals_adapted(model: &str, case: &str) {
+    let place = Place::with(model);
+    place.ids(case);
+    let adapter = place.adapter(case);
+    succeeds(&mut place.sibo(&["merge", "--model", model, "--adapter", &adapter, "--output", "deep/merged"]));
+    let with = traced(&place, &["--model", model, "--adapter", &adapter]);
+    let merged = traced(&place, &["--model", "deep/merged"]);
+    let base = traced(&place, &["--model", model]);
+    assert!(with.keys().eq(merged.keys()));
+    let mut moved = 0f32;
+    for (name, expected) in &with {
+        let scale = expected.iter().fold(1e-3f32, |m, v| m.max(v.abs()));
+        let differ =
+            |other: &[f32]| expected.iter().zip(other).fold(0f32, |m, (a, b)| m.max((a - b).abs())) / scale;
+        assert!(differ(&merged[name]) < 1e-5, "{case}: {name}: {}", differ(&merged[name]));
+        moved = base.get(name).map_or(moved, |values| moved.max(differ(values)));
+    }
+    assert!(moved > 1e-2, "{case}: an adapter that changes nothing shows nothing");
+    assert!(place.join("deep/merged/tokenizer.json").is_file());
+}
+
+#[test]
+fn merged_and_adapted_models_agree() {
+    merged_equals_adapted("llama-gqa", "llama-gqa-lora");
+    merged_equals_adapted("llama-tied", "llama-tied-lora-patterns");
+    merged_equals_adapted("gptj-full-rotary", "gptj-full-rotary-lora-bias-all");
+    merged_equals_adapted("bert-pooler", "bert-pooler-lora-4");
+    merged_equals_adapted("roberta-bare", "roberta-bare-lora-3");
+}
+
+#[test]
+fn what_no_weight_can_hold_is_refused() {
+    let place = Place::with("llama-gqa");
+    for (case, parts) in [
+        ("llama-gqa-sibo-35", ["lambda is 0.35", "cannot be merged", "--adapter"]),
+        ("llama-gqa-houlsby", ["a houlsby adapter is not linear", "cannot be merged", "--adapter"]),
+        ("llama-gqa-lora-embedding", ["LoRA on an embedding", "embed_tokens", "--adapter"]),
+    ] {
+        let adapter = place.adapter(case);
+        let merge = ["merge", "--model", "llama-gqa", "--adapter", &adapter, "--output", "merged"];
+        fails(&mut place.sibo(&merge), 1, &parts);
+        assert!(!place.join("merged").exists());
+    }
+    let adapter = place.adapter("llama-gqa-lora");
+    let over = ["merge", "--model", "llama-gqa", "--adapter", &adapter, "--output", "models"];
+    fails(&mut place.sibo(&over), 1, &["models: is there already"]);
+}
