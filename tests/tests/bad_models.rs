@@ -1,7 +1,7 @@
 //! Bad input gets a sentence: folders of models. What was wrong, where, and what would be right.
 
 use serde_json::{Value, json};
-use sibo_model::{Batch, Labels, LoadOptions, Model, Row, read_eos};
+use sibo_model::{Batch, Labels, LoadOptions, Model, Row, greedy, read_eos};
 use sibo_tests::data;
 use sibo_tests::folders::Scratch;
 
@@ -384,6 +384,47 @@ fn the_end_of_a_row_has_the_right_type() {
     assert!(read_eos(folder.path()).is_err());
     folder.json("generation_config.json", |c| c["eos_token_id"] = Value::Null);
     assert_eq!(read_eos(folder.path()).expect("from config.json"), [55]);
+}
+
+#[test]
+fn rows_that_a_model_cannot_continue() {
+    for (model, prompts, new, parts) in [
+        ("bert-pooler", vec![vec![5]], 1, &["BERT", "cannot generate"][..]),
+        ("gptj", vec![vec![5; 3], vec![]], 1, &["row 1", "holds no token"]),
+        ("gptj", vec![vec![5; 3], vec![80]], 1, &["row 1", "token id 80 is out of range"]),
+        ("gptj", vec![vec![5; 3], vec![5; 40]], 10, &["row 1", "40 tokens and 10 new ones", "48 positions"]),
+        ("gptj", vec![vec![5; 3]], usize::MAX, &["row 0", "48 positions"]),
+        // An exact cache ends where the frequencies would change.
+        ("llama-dynamic", vec![vec![5; 3]], 4, &["row 0", "6 tokens", "dynamic"]),
+    ] {
+        let error = greedy(&stored(model), &prompts, new, &[]).expect_err(model).to_string();
+        for part in parts {
+            assert!(error.contains(part), "{model}: `{part}` is not in: {error}");
+        }
+    }
+    // The last new token is never read: it needs no position.
+    assert_eq!(greedy(&stored("gptj"), &[vec![5; 40]], 9, &[]).expect("fits")[0].len(), 9);
+    assert_eq!(greedy(&stored("llama-dynamic"), &[vec![5; 3]], 3, &[]).expect("fits")[0].len(), 3);
+    assert_eq!(greedy(&stored("gptj"), &[vec![5]], 0, &[]).expect("fits")[0], Vec::<u32>::new());
+}
+
+#[test]
+fn no_rows_are_no_error() {
+    for name in ["bert-classifier", "gptj", "llama-gqa"] {
+        let mut model = stored(name);
+        let batch = Batch::new(model.arch(), &[]).expect("nothing to refuse");
+        model.hidden_states(&batch, |_, rows| assert_eq!(rows.rows(), 0));
+        assert_eq!(
+            model
+                .loss(
+                    &batch,
+                    &if model.is_causal() { Labels::Tokens(vec![]) } else { Labels::Classes(vec![]) }
+                )
+                .count,
+            0
+        );
+    }
+    assert!(greedy(&stored("gptj"), &[], 3, &[]).expect("nothing to refuse").is_empty());
 }
 
 /// Whatever stands in a key of config.json: a model or a sentence, and a model that loads computes.

@@ -86,8 +86,9 @@ impl Model {
             prompts.iter().map(|ids| crate::Row { ids: ids.clone(), ..Default::default() }).collect();
         Batch::new(&self.arch, &rows)?;
         for (at, prompt) in prompts.iter().enumerate() {
-            let total = prompt.len() + new_tokens;
-            if let Some(max) = self.max_len().filter(|max| total > *max) {
+            // The last new token is chosen and never read.
+            let read = prompt.len().saturating_add(new_tokens.saturating_sub(1));
+            if let Some(max) = self.max_len().filter(|max| read > *max) {
                 return Err(Error::Row {
                     row: at,
                     reason: format!(
@@ -96,11 +97,11 @@ impl Model {
                     ),
                 });
             }
-            if self.rope.as_ref().is_some_and(|r| r.spec.depends_on(total)) {
+            if self.rope.as_ref().is_some_and(|r| r.spec.depends_on(read)) {
                 return Err(Error::Row {
                     row: at,
                     reason: format!(
-                        "{total} tokens would pass the length at which `dynamic` rope scaling changes the frequencies, where a cache is no longer exact; ask for fewer new tokens"
+                        "{read} tokens would pass the length at which `dynamic` rope scaling changes the frequencies, where a cache is no longer exact; ask for fewer new tokens"
                     ),
                 });
             }
