@@ -94,6 +94,8 @@ impl BudgetArg {
 pub(super) struct Finding {
     pub(super) plan: StudyPlan,
     pub(super) study: Study,
+    /// Most bytes of activations at a time, run by run.
+    pub(super) activations: Vec<usize>,
     pub(super) test: Vec<Example>,
     pub(super) train_rows: usize,
     pub(super) lambda: f64,
@@ -112,7 +114,7 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     let mut bench = Bench::load(&folders, &budget, app)?;
     let plan = plan(adapters, &budget, &args.output_dir);
     remove_old(&args.output_dir)?;
-    let study = bench.compare(&plan, app)?;
+    let (study, activations) = bench.compare(&plan, app)?;
     if study.interrupted {
         return Err(Interrupted(
             "the comparison is not complete, so there is no report; run it again".into(),
@@ -127,6 +129,7 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
         seconds: began.elapsed().as_secs_f64(),
         plan,
         study,
+        activations,
     };
     let page = sibo_report::save(&page::document(&finding), &args.output_dir)?;
     let results = show::results(&finding);
@@ -221,7 +224,8 @@ impl Bench {
         Ok(Bench { train, test, test_examples, probe, model: loaded.model })
     }
 
-    fn compare(&mut self, plan: &StudyPlan, app: &App) -> anyhow::Result<Study> {
+    /// The study, and the most bytes that each run's activations took.
+    fn compare(&mut self, plan: &StudyPlan, app: &App) -> anyhow::Result<(Study, Vec<usize>)> {
         let runs = (plan.arms.len() * plan.seeds.len()) as u64;
         let total = plan.training.total_steps(self.train.rows.len()) as u64;
         let watch = watch::Watch::new(app.out, runs, total);
@@ -245,8 +249,7 @@ impl Bench {
             &mut |place, event| watch.event(place, event),
             &interrupt::STOP,
         )?;
-        watch.finish();
-        Ok(study)
+        Ok((study, watch.finish()))
     }
 }
 

@@ -53,6 +53,12 @@ impl Finding {
         all.iter().sum::<f64>() / all.len().max(1) as f64
     }
 
+    /// Most mebibytes of activations that a run of the system held at a time.
+    pub(super) fn activations_of(&self, arm: usize) -> f64 {
+        let of_arm = self.study.runs.iter().zip(&self.activations).filter(|(run, _)| run.arm == arm);
+        of_arm.map(|(_, bytes)| *bytes as f64 / 1_048_576.0).fold(0.0, f64::max)
+    }
+
     /// The sentence about the difference.
     pub(super) fn sentence(&self) -> String {
         let sentence = self.study.comparisons.first().map(ToString::to_string).unwrap_or_default();
@@ -89,6 +95,7 @@ pub(super) fn results(f: &Finding) -> Value {
             .collect();
         let accuracy = f.accuracy(arm);
         json!({"name": f.plan.arms[arm].name, "accuracy": accuracy.value, "interval": accuracy.interval,
+               "peak_activation_mib": f.activations_of(arm),
                "adapter": f.plan.arms[arm].adapter.to_json(), "runs": runs})
     };
     json!({
@@ -135,14 +142,17 @@ pub(super) fn accuracy_table(f: &Finding) -> Table {
     .column(Column::number(format!("seeds {}", seeds.join(", ")), 3))
     .column(Column::number("a run", 1).unit("s"))
     .column(Column::number("tokens/s", 0))
+    .column(Column::number("MiB", 0))
     .column(Column::number("trained", 0))
     .note(
-        "An interval reaches as far as other rows (Wilson) or other seeds (Student's t) could move the mean.",
+        "An interval reaches as far as other rows (Wilson) or other seeds (Student's t) could move the mean. \
+         MiB: the most that a run's activations took.",
     );
     let none = || Cell::Missing;
     table.push(vec![
         "one class always".into(),
         Cell::Number(f.majority),
+        none(),
         none(),
         none(),
         none(),
@@ -159,6 +169,7 @@ pub(super) fn accuracy_table(f: &Finding) -> Table {
             by_seed.join(" ").into(),
             Cell::Number(f.seconds_of(arm)),
             Cell::Number(speed),
+            Cell::Number(f.activations_of(arm)),
             Cell::Number(numbers as f64),
         ]);
     }

@@ -2,6 +2,7 @@
 
 use crate::output::Output;
 use crate::progress::Meter;
+use sibo_kernels::pool;
 use sibo_train::events::Event;
 use sibo_train::study::Place;
 use std::cell::{Cell, RefCell};
@@ -18,26 +19,32 @@ pub(super) struct Watch {
     /// Steps of a run.
     steps: u64,
     run: Cell<u64>,
+    /// Most bytes that the numbers of each run's training held at a time, weights left out.
+    peaks: RefCell<Vec<usize>>,
 }
 
 impl Watch {
     pub(super) fn new(out: Output, runs: u64, steps: u64) -> Self {
         let per_run = steps + (steps as f64 * AFTER_TRAINING) as u64;
         let meter = RefCell::new(Meter::new(out, runs * per_run, 0));
-        Watch { meter, out, per_run, steps, run: Cell::new(0) }
+        Watch { meter, out, per_run, steps, run: Cell::new(0), peaks: RefCell::default() }
     }
 
     pub(super) fn event(&self, place: Place<'_>, event: &Event<'_>) {
         self.run.set(place.run as u64 - 1);
         let mut meter = self.meter.borrow_mut();
         match event {
-            Event::Started(_) => meter.at(self.run.get() * self.per_run),
+            Event::Started(_) => {
+                pool::reset_peak();
+                meter.at(self.run.get() * self.per_run);
+            }
             Event::Step(step) => {
                 let Place { arm, seed, run, of } = place;
                 meter.say(format!("run {run} of {of}: {arm}, seed {seed}, loss {:.3}", step.loss));
                 meter.at(self.run.get() * self.per_run + step.step as u64);
             }
             Event::Finished(outcome) => {
+                self.peaks.borrow_mut().push(pool::peak_bytes());
                 let Place { arm, seed, .. } = place;
                 let (time, rows) = (sibo_report::number::duration(outcome.seconds), outcome.steps);
                 meter.note(format!("{arm}, seed {seed}: {rows} steps in {time}"));
@@ -53,8 +60,10 @@ impl Watch {
         meter.at(self.run.get() * self.per_run + self.steps);
     }
 
-    pub(super) fn finish(&self) {
+    /// Takes the bar away; the memory of each run.
+    pub(super) fn finish(&self) -> Vec<usize> {
         self.meter.borrow().finish();
         self.out.note("");
+        self.peaks.borrow().clone()
     }
 }
