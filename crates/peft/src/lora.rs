@@ -95,7 +95,7 @@ impl Lora {
     }
 }
 
-/// LoRA on an embedding: y = W[id] + s B A[:, id], with A (R, V), B (D, R). PEFT starts it the other
+/// LoRA on an embedding: y = row id of W + s B (column id of A), with A (R, V), B (D, R). PEFT starts it the other
 /// way round (A zero, B normal) and applies no dropout.
 #[derive(Debug, Clone)]
 pub struct EmbeddingLora {

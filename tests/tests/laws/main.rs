@@ -6,6 +6,7 @@ mod dropout;
 mod files;
 mod gradient;
 mod leak;
+mod padding;
 mod resumed;
 mod same_bits;
 mod start;
@@ -21,6 +22,8 @@ enum Law {
     FirstGradients,
     /// Gradients are derivatives.
     Gradient,
+    /// The padding token's rows never learn.
+    Padding,
     /// What is saved and loaded again computes the same bits.
     SaveLoad,
     /// A run that goes on from a checkpoint ends where an uninterrupted one ends.
@@ -51,6 +54,7 @@ fn check(law: Law, case: &Case) -> Option<Vec<String>> {
         Law::Identity => start::identity(case),
         Law::FirstGradients => start::first_gradients(case),
         Law::Gradient => gradient::is_the_derivative(case),
+        Law::Padding => padding::does_not_learn(case),
         Law::SaveLoad => Some(files::save_load(case)),
         Law::Resumed => resumed::resumed_is_uninterrupted(case),
         Law::LambdaZero => same_bits::lambda_zero(case),
@@ -106,6 +110,11 @@ fn first_gradients_are_zero_where_said() {
 #[test]
 fn gradient_is_the_derivative() {
     hold(Law::Gradient, 150);
+}
+
+#[test]
+fn padding_does_not_learn() {
+    hold(Law::Padding, 20);
 }
 
 #[test]
