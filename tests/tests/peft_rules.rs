@@ -4,7 +4,8 @@
 use serde_json::{Value, json};
 use sibo_kernels::rope::RopeStyle;
 use sibo_model::{LoadOptions, Model, RopeScaling, RopeSpec};
-use sibo_peft::AdapterConfig;
+use sibo_peft::branch::Function;
+use sibo_peft::{Adapter, AdapterConfig, Module};
 use sibo_tests::{data, relative_error};
 
 /// The stored model with the module names of a class in the table, cut to its two layers.
@@ -116,4 +117,58 @@ fn inverse_frequencies_are_those_of_transformers() {
         "{} tables, {longer} beyond the original length",
         tables.len()
     );
+}
+
+/// A fact about the site, not about a name or a width: FFN down stays plain where its width is the model's.
+#[test]
+fn sibo_enters_what_reads_the_token_s_state() {
+    for class in ["bert", "llama", "gptj"] {
+        let shape = model(class).shape();
+        for module in &shape.modules {
+            let wide = Module { inp: shape.width, ..module.clone() };
+            let name = module.name();
+            let down = module.path.ends_with("down_proj")
+                || module.path.ends_with("fc_out")
+                || module.path.ends_with(".output.dense") && !module.path.contains("attention");
+            assert_eq!(wide.injectable(shape.width), module.layer.is_some() && !down, "{}", module.path);
+            let narrow = Module { inp: shape.width + 1, ..module.clone() };
+            assert!(!narrow.injectable(shape.width), "{name} reads {} columns", narrow.inp);
+        }
+        let mut square = shape.clone();
+        square.modules.iter_mut().for_each(|m| m.inp = square.width);
+        let target = if class == "bert" { "output.dense" } else { "down_proj" };
+        let listed = json!({"peft_type": "SIBO_LORA", "r": 2, "target_modules": [target, "q_proj"],
+            "sibo": {"lambda": 0.3, "placement": [target]}});
+        let config = AdapterConfig::from_json("adapter_config.json", &listed).expect("a configuration");
+        if class != "gptj" {
+            let error = Adapter::new(&config, &square, 1, &|_| None).expect_err("refused").to_string();
+            assert!(error.contains("FFN's inner state"), "{error}");
+        }
+    }
+}
+
+/// What a merge adds to W is s B A.
+#[test]
+fn the_delta_of_a_pair_is_its_product() {
+    let model = model("llama");
+    let object = json!({"peft_type": "LORA", "r": 3, "lora_alpha": 7, "target_modules": ["up_proj"], "init_lora_weights": false});
+    let config = AdapterConfig::from_json("adapter_config.json", &object).expect("a configuration");
+    let adapter = Adapter::new(&config, &model.shape(), 5, &|name| model.tensor(name)).expect("fits");
+    let values: Vec<(&[usize], &[f32])> =
+        adapter.params.iter().map(|p| (&p.shape[..], &p.value[..])).collect();
+    for (pair, placed) in values.chunks(2).zip(&adapter.placed) {
+        let [(a_shape, a), (b_shape, b)] = pair else { panic!("a pair") };
+        let (rank, inp, out) = (a_shape[0], a_shape[1], b_shape[0]);
+        let Function::Lora(lora) = &placed.branch.function else { panic!("a LoRA") };
+        let delta = lora.delta(&adapter.params);
+        let want: Vec<f32> = (0..out * inp)
+            .map(|at| {
+                let sum: f64 = (0..rank)
+                    .map(|r| f64::from(b[at / inp * rank + r]) * f64::from(a[r * inp + at % inp]))
+                    .sum();
+                (7.0 / 3.0 * sum) as f32
+            })
+            .collect();
+        assert!(relative_error(&delta, &want, 0.0) < 1e-6);
+    }
 }

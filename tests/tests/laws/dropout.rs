@@ -1,9 +1,12 @@
 //! The masks, read off the gradients: in a pass over one token, a dropped input column leaves a column of zeros in
 //! the gradient of lora_A or adapter_down.
 
-use sibo_model::{Dropout, Labels, Model, Row};
+use serde_json::{Value, json};
+use sibo_model::{Dropout, Labels, LoadOptions, Model, Row};
+use sibo_peft::AdapterConfig;
+use sibo_tests::folders::Scratch;
 use sibo_tests::measure::{Input, gradients};
-use sibo_tests::table::{Boost, Case};
+use sibo_tests::table::{Boost, Case, disturb};
 use std::collections::BTreeMap;
 
 const USUAL: Dropout = Dropout { seed: 6, epoch: 3, base: false };
@@ -86,4 +89,51 @@ pub(super) fn masks(case: &Case) -> Option<Vec<String>> {
         wrong.extend(same.map(|(n, _)| format!("{name} and {n} have one mask")));
     }
     Some(wrong)
+}
+
+/// The stored decoders have no dropout of their own. With it, gradients are still derivatives, and each rate does
+/// something of its own.
+#[test]
+fn a_decoder_s_own_dropout() {
+    let on = Some(Dropout { seed: 4, epoch: 1, base: true });
+    let off = Some(Dropout { seed: 4, epoch: 1, base: false });
+    for (name, rates) in [
+        ("gptj", &[("resid_pdrop", 0.2), ("embd_pdrop", 0.15), ("attn_pdrop", 0.3)][..]),
+        ("llama-gqa", &[("attention_dropout", 0.3)]),
+    ] {
+        let mut losses = Vec::new();
+        for chosen in 0..=rates.len() {
+            let folder = Scratch::model(name);
+            folder.json("config.json", |c| {
+                // One rate alone, then all of them.
+                for (i, (key, p)) in rates.iter().enumerate() {
+                    c[*key] = if chosen == i || chosen == rates.len() { json!(p) } else { json!(0.0) };
+                }
+            });
+            let mut model = with_every_kind_of_branch(&folder);
+            let input = Input::usual(&model);
+            assert_eq!(
+                gradients(&mut model, &input, off, false).0,
+                gradients(&mut model, &input, None, false).0,
+                "the base's dropout has a switch"
+            );
+            losses.push(gradients(&mut model, &input, on, false).0);
+            let wrong = super::gradient::differences(model, on);
+            assert!(wrong.is_empty(), "{name}: {}", wrong.join("\n"));
+        }
+        losses.sort_by(f64::total_cmp);
+        losses.dedup();
+        assert!(losses.len() >= rates.len().max(1), "{name}: {losses:?}");
+    }
+}
+
+fn with_every_kind_of_branch(folder: &Scratch) -> Model {
+    let mut model = Model::load(folder.path(), &LoadOptions::default()).expect("a stored model").model;
+    let words = if model.arch().names.family == "GPT-J" { "wte" } else { "embed_tokens" };
+    let recipe: Value = json!({"method": "lora", "r": 2, "lora_alpha": 3, "target_modules": [words, "q_proj", "v_proj", "fc_in", "up_proj"],
+        "sibo": {"lambda": 0.35}});
+    let config = AdapterConfig::from_recipe("recipe", &recipe).expect("a configuration");
+    model.attach(&config, 9).expect("fits");
+    disturb(&mut model);
+    model
 }

@@ -24,13 +24,14 @@ pub(super) fn is_the_derivative(case: &Case) -> Option<Vec<String>> {
     if !known || case.boost == Boost::Rms || useless {
         return None;
     }
-    let mut model = case.trained();
+    let droppy = matches!(case.method.name, "lora-dropout" | "houlsby-mam" | "lora-embedding");
+    let dropout = droppy.then_some(Dropout { seed: 3, epoch: 2, base: true });
+    Some(differences(case.trained(), dropout))
+}
+
+/// A line for each slope of the usual rows' loss that the gradient misses.
+pub(super) fn differences(mut model: Model, dropout: Option<Dropout>) -> Vec<String> {
     let input = Input::usual(&model);
-    let dropout = matches!(case.method.name, "lora-dropout" | "houlsby-mam").then_some(Dropout {
-        seed: 3,
-        epoch: 2,
-        base: true,
-    });
     let (_, grads) = gradients(&mut model, &input, dropout, false);
     let mut loss = Loss { model, input, dropout };
     let mut lines = Vec::new();
@@ -45,7 +46,7 @@ pub(super) fn is_the_derivative(case: &Case) -> Option<Vec<String>> {
             }
         }
     }
-    Some(lines)
+    lines
 }
 
 /// The gradient's own direction (so that all entries count), its largest entry, and another.
