@@ -94,7 +94,7 @@ pub struct ModelShape {
     pub family: &'static str,
     /// D, the width of the residual stream.
     pub width: usize,
-    /// Linear and embedding modules in the order in which Hugging Face names them.
+    /// Linear and embedding modules: the tables, the layers one after the other, the head.
     pub modules: Vec<Module>,
     /// Path of each layer, such as `transformer.h.2`.
     pub layer_paths: Vec<String>,
