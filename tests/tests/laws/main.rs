@@ -6,6 +6,7 @@ mod dropout;
 mod files;
 mod gradient;
 mod leak;
+mod likelihood;
 mod padding;
 mod resumed;
 mod same_bits;
@@ -38,6 +39,8 @@ enum Law {
     Accumulated,
     /// A cache, fed token by token or in uneven chunks, gives what recomputation gives.
     Cached,
+    /// The likelihood of labelled tokens is the log softmax of their scores.
+    Likelihood,
     /// Recomputed layers give the same gradients to the bit.
     Recompute,
     /// One thread and two give the same bits.
@@ -62,6 +65,7 @@ fn check(law: Law, case: &Case) -> Option<Vec<String>> {
         Law::Packed => Some(batches::packed_is_unpacked(case)),
         Law::Accumulated => Some(batches::accumulated_is_whole(case)),
         Law::Cached => batches::cached_is_recomputed(case),
+        Law::Likelihood => likelihood::is_the_log_softmax(case),
         Law::Recompute => Some(same_bits::recompute(case)),
         Law::Threads => same_bits::threads(case),
         Law::Masks => dropout::masks(case),
@@ -150,6 +154,11 @@ fn accumulated_is_whole() {
 #[test]
 fn cached_is_recomputed() {
     hold(Law::Cached, 200);
+}
+
+#[test]
+fn likelihood_is_the_log_softmax() {
+    hold(Law::Likelihood, 200);
 }
 
 #[test]

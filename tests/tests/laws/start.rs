@@ -1,6 +1,8 @@
 //! How training starts.
 
-use sibo_tests::measure::{Input, far_apart, gradients, names, scores};
+use sibo_kernels::Rows;
+use sibo_tests::measure::{Input, far_apart, gradients, names, noise, scores};
+use sibo_tests::relative_error;
 use sibo_tests::table::{Boost, Case, disturb};
 
 /// Whether the method adds to the model and leaves its own weights where they lie.
@@ -47,4 +49,27 @@ pub(super) fn first_gradients(case: &Case) -> Option<Vec<String>> {
         }
     });
     Some(lines.collect())
+}
+
+/// Under full fine-tuning a tied head is the trained table, not the one it was loaded with.
+#[test]
+fn a_tied_head_follows_its_table() {
+    for case in Case::all().into_iter().filter(|c| c.method.name == "full" && c.boost == Boost::Plain) {
+        let model = case.trained();
+        let arch = model.arch();
+        if !arch.tied || !model.is_causal() {
+            continue;
+        }
+        let table =
+            model.params().find("base_model.model.model.embed_tokens.weight").expect("the table trains");
+        assert!(model.params().find("base_model.model.lm_head.weight").is_none(), "{}", case.name());
+        let hidden = Rows::from_vec(noise(2 * arch.width, 4), arch.width);
+        let got = model.token_scores(&hidden);
+        for t in 0..2 {
+            let rows = model.params().value(table).chunks(arch.width);
+            let want: Vec<f32> =
+                rows.map(|w| w.iter().zip(hidden.row(t)).map(|(w, h)| w * h).sum()).collect();
+            assert!(relative_error(got.row(t), &want, 0.0) < 1e-5, "{}", case.name());
+        }
+    }
 }
