@@ -1,8 +1,8 @@
 //! Rows together are rows alone.
 
-use sibo_model::{Decoder, Dropout, Model};
+use sibo_model::{Decoder, Dropout, Labels, Model};
 use sibo_tests::measure::{Input, far_apart, gradients, hidden, names, scores};
-use sibo_tests::table::Case;
+use sibo_tests::table::{Boost, Case};
 
 /// Of the largest entry, in f32: issue 4.
 const CLOSE: f32 = 1e-5;
@@ -119,4 +119,42 @@ fn chunks<'a>(model: &Model, rows: &[Vec<u32>], at: impl Fn(usize, usize) -> &'a
         compare("third chunk", fed.row(place), row, rows[row].len() - 1);
     }
     wrong
+}
+
+/// A head's loss is taken in chunks of 256 labelled tokens; a batch with more of them is still the sum of its parts.
+#[test]
+fn more_labels_than_a_chunk() {
+    for case in Case::all().into_iter().filter(|c| c.method.name == "lora-saved" && c.boost == Boost::Sibo) {
+        if !case.backbone.family.is_decoder() {
+            continue;
+        }
+        let mut model = case.trained();
+        let input = Input::new(&model, &[19; 41], 40);
+        let names = names(&model);
+        let (whole, together) = gradients(&mut model, &input, None, false);
+        let scores = model.row_scores(&input.batch(&model), tokens(&input));
+        model.params_mut().zero_grads();
+        let mut sum = 0.0;
+        for row in 0..input.rows.len() {
+            let one = input.select(&[row]);
+            let batch = one.batch(&model);
+            let loss = model.forward_backward(&batch, &one.labels, 1.0, None, false).loss_sum;
+            assert!((loss + scores[row].log_prob).abs() < 1e-5 * loss.abs(), "{}: row {row}", case.name());
+            sum += loss;
+        }
+        assert!((whole - sum).abs() < 1e-6 * sum, "{}: {whole} is not {sum}", case.name());
+        let alone: Vec<Vec<f32>> = model.params().iter().map(|p| p.grad.clone()).collect();
+        let pairs =
+            names.iter().zip(together.iter().zip(&alone)).map(|(n, (a, b))| (n.as_str(), &a[..], &b[..]));
+        // Forty times as many terms as in `accumulated_is_whole`.
+        let wrong = far_apart(pairs, CLOSE, NOISE);
+        assert!(wrong.is_empty(), "{}: {}", case.name(), wrong.join("\n"));
+    }
+}
+
+fn tokens(input: &Input) -> &[Vec<i64>] {
+    match &input.labels {
+        Labels::Tokens(labels) => labels,
+        _ => &[],
+    }
 }
