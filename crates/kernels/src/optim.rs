@@ -39,8 +39,10 @@ pub fn sum_squares(g: &[f32]) -> f64 {
 #[derive(Clone, Copy)]
 struct AdamConstants {
     decay: f32,
-    beta1: f32,
+    /// 1 - beta1, subtracted in f64 as PyTorch does: in f32 the second one would be off by 1e-5 of itself.
+    one_minus_beta1: f32,
     beta2: f32,
+    one_minus_beta2: f32,
     step_size: f32,
     /// 1 / sqrt(1 - beta2^step)
     v_scale: f32,
@@ -53,8 +55,8 @@ kernel!(fn adam_block(c: AdamConstants, p: &mut [f32], g: &[f32], m: &mut [f32],
 fn adam_body<const FMA: bool>(c: AdamConstants, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
     let state = m.iter_mut().zip(v);
     for ((p, g), (m, v)) in p.iter_mut().zip(g).zip(state) {
-        *m = madd::<FMA>(1.0 - c.beta1, *g - *m, *m);
-        *v = madd::<FMA>(c.beta2, *v, (1.0 - c.beta2) * g * g);
+        *m = madd::<FMA>(c.one_minus_beta1, *g - *m, *m);
+        *v = madd::<FMA>(c.beta2, *v, c.one_minus_beta2 * g * g);
         let denominator = madd::<FMA>(v.sqrt(), c.v_scale, c.eps);
         *p = madd::<FMA>(-c.step_size, *m / denominator, *p * c.decay);
     }
@@ -83,8 +85,9 @@ pub fn adamw(
     let steps = step as f64;
     let constants = AdamConstants {
         decay: (1.0 - lr * weight_decay) as f32,
-        beta1: beta1 as f32,
+        one_minus_beta1: (1.0 - beta1) as f32,
         beta2: beta2 as f32,
+        one_minus_beta2: (1.0 - beta2) as f32,
         step_size: (lr / (1.0 - beta1.powf(steps))) as f32,
         v_scale: (1.0 / (1.0 - beta2.powf(steps)).sqrt()) as f32,
         eps: eps as f32,
@@ -196,6 +199,19 @@ mod tests {
             };
             let expected = [p, m, v].concat();
             everywhere(run, |isa, out| assert_close(&format!("{isa} {n}"), out, &expected, 2e-6));
+        }
+    }
+
+    /// At PyTorch's betas a subtraction in f32 would leave 1 - beta2 off by 1.3e-5 of itself.
+    #[test]
+    fn adamw_moments_keep_their_weight_near_one() {
+        let g = noise(9, 5);
+        let (mut p, mut m, mut v) = (noise(9, 6), vec![0.0; 9], vec![0.0; 9]);
+        adamw(&mut p, &g, &mut m, &mut v, 0.01, 0.9, 0.999, 1e-8, 0.1, 1);
+        for (j, g) in g.iter().map(|g| f64::from(*g)).enumerate() {
+            let (m, v) = (f64::from(m[j]), f64::from(v[j]));
+            assert!((m / (0.1 * g) - 1.0).abs() < 5e-7, "first moment: {m} for {g}");
+            assert!((v / (0.001 * g * g) - 1.0).abs() < 5e-7, "second moment: {v} for {g}");
         }
     }
 
