@@ -100,6 +100,9 @@ LORA = {
     "bert-pooler-lora-all-linear": ("bert-pooler", lora(3, r=2, lora_alpha=3, target_modules="all-linear")),
     "bert-pooler-lora-headless": ("bert-pooler", lora(r=2, lora_alpha=3, target_modules=["query", "key"]), [TRACE]),
     "bert-bare-lora-new-pooler": ("bert-bare", lora(3, r=2, lora_alpha=3, target_modules=["key"], modules_to_save=["pooler"]), [GRADS, STEPS]),
+    # Trained norms under weight decay: by trace.md only names ending in .bias are spared.
+    "bert-pooler-lora-norms": ("bert-pooler", lora(3, r=2, lora_alpha=3, target_modules=["query"], modules_to_save=["output.LayerNorm"]), [GRADS, STEPS]),
+    "llama-tied-lora-norms": ("llama-tied", lora(r=2, lora_alpha=3, target_modules=["v_proj"], modules_to_save=["input_layernorm"]), [GRADS, STEPS]),
     "bert-classifier-lora": ("bert-classifier", lora(5, r=2, lora_alpha=3, target_modules=["query"])),
     "bert-classifier-lora-bias-all": ("bert-classifier", lora(5, r=2, lora_alpha=3, bias="all", target_modules=["value"])),
     "bert-pooler-lora-embedding": ("bert-pooler", lora(3, r=2, lora_alpha=3, target_modules=["word_embeddings", "query"])),
