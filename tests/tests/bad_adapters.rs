@@ -32,8 +32,8 @@ fn own(base: &str, config: Value) -> Scratch {
     loaded.attach(&config, 3).expect("fits");
     let place = tempfile::tempdir().expect("a temporary folder");
     let to = place.path().join("adapter");
-    folder::save(&loaded.adapter_with_values().expect("attached"), &to, loaded.fingerprint(), "A test's.\n")
-        .expect("saved");
+    let config = &loaded.adapter().expect("attached").config;
+    folder::save(config, loaded.params(), &to, loaded.fingerprint(), "A test's.\n").expect("saved");
     Scratch::copy_of(&to)
 }
 

@@ -171,6 +171,7 @@ fn step_record(r: &StepRecord) -> Map<String, Value> {
     if let Some(bytes) = r.peak_rss {
         put("peak_memory_mib", json!(bytes as f64 / 1_048_576.0));
     }
+    put("peak_activations_mib", json!(r.peak_activations as f64 / 1_048_576.0));
     record
 }
 
@@ -235,6 +236,7 @@ mod tests {
             seconds: 0.5,
             tokens_per_second: 180.0,
             peak_rss: Some(3 << 20),
+            peak_activations: 2 << 20,
         }
     }
 

@@ -2,19 +2,26 @@
 
 use crate::Error;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 /// Writes `bytes` to `path` so that a kill or a full disk leaves the old file or none, never a part.
 /// The folder is made if it is missing.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    write_by(path, |file| file.write_all(bytes))
+}
+
+/// As [`write`], with contents that `fill` writes piece by piece, so that a large file needs no copy in memory.
+pub fn write_by(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<(), Error> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(|e| Error::io(folder, "create the folder", e))?;
     let mut file = tempfile::Builder::new()
         .prefix(".writing-")
         .tempfile_in(folder)
         .map_err(|e| Error::io(folder, "write into the folder", e))?;
-    file.write_all(bytes).map_err(|e| Error::io(path, "write", e))?;
+    let mut pieces = BufWriter::new(file.as_file_mut());
+    fill(&mut pieces).and_then(|()| pieces.flush()).map_err(|e| Error::io(path, "write", e))?;
+    drop(pieces);
     file.as_file().sync_all().map_err(|e| Error::io(path, "write to disk", e))?;
     set_usual_mode(file.as_file());
     file.persist(path).map_err(|e| Error::io(path, "put in place", e.error))?;

@@ -7,8 +7,8 @@ pub mod atomic;
 pub mod json;
 pub mod tensors;
 
-pub use atomic::{write, write_all_or_nothing};
-pub use tensors::{Tensor, TensorFile, Values, serialize};
+pub use atomic::{write, write_all_or_nothing, write_by};
+pub use tensors::{Tensor, TensorFile, Values, write_tensors};
 
 /// What can be wrong with a file; each variant says which file and what would be right.
 #[derive(Debug, thiserror::Error)]

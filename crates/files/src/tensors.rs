@@ -7,11 +7,14 @@ use half::{bf16, f16};
 use safetensors::tensor::{Dtype, Metadata};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// A header larger than this is a lie: the largest models' headers are a few MB.
 const MAX_HEADER: u64 = 100 << 20;
+
+/// Numbers that are turned into bytes at a time.
+const PIECE: usize = 4096;
 
 /// The elements of a tensor in the type that the file holds.
 #[derive(Debug, Clone, PartialEq)]
@@ -148,11 +151,21 @@ fn words<const N: usize, T>(bytes: &[u8], from: impl Fn([u8; N]) -> T) -> Vec<T>
     bytes.chunks_exact(N).map(|c| from(c.try_into().expect("chunks_exact gives N bytes"))).collect()
 }
 
-/// Bytes of a safetensors file with f32 `tensors` (name, shape, row-major values) and header `strings`.
-pub fn serialize<'a>(
+/// Writes a safetensors file of f32 `tensors` (name, shape, row-major values) with header `strings`, whole or not at
+/// all, and without a copy of the tensors in memory.
+pub fn write_tensors<'a>(
+    path: &Path,
     tensors: impl IntoIterator<Item = (&'a str, &'a [usize], &'a [f32])>,
     strings: BTreeMap<String, String>,
-) -> Vec<u8> {
+) -> Result<(), Error> {
+    crate::atomic::write_by(path, |file| write_into(file, tensors, strings))
+}
+
+fn write_into<'a>(
+    out: &mut dyn Write,
+    tensors: impl IntoIterator<Item = (&'a str, &'a [usize], &'a [f32])>,
+    strings: BTreeMap<String, String>,
+) -> std::io::Result<()> {
     let mut header = serde_json::Map::new();
     let mut strings: serde_json::Map<String, serde_json::Value> =
         strings.into_iter().map(|(k, v)| (k, v.into())).collect();
@@ -172,13 +185,17 @@ pub fn serialize<'a>(
     }
     let mut text = serde_json::Value::Object(header).to_string().into_bytes();
     text.resize(text.len().next_multiple_of(8), b' ');
-    let mut out = Vec::with_capacity(8 + text.len() + at);
-    out.extend((text.len() as u64).to_le_bytes());
-    out.extend(text);
+    out.write_all(&(text.len() as u64).to_le_bytes())?;
+    out.write_all(&text)?;
+    let mut bytes = Vec::with_capacity(4 * PIECE);
     for (_, _, values) in &sorted {
-        out.extend(values.iter().flat_map(|v| v.to_le_bytes()));
+        for piece in values.chunks(PIECE) {
+            bytes.clear();
+            bytes.extend(piece.iter().flat_map(|v| v.to_le_bytes()));
+            out.write_all(&bytes)?;
+        }
     }
-    out
+    Ok(())
 }
 
 #[cfg(test)]
@@ -187,10 +204,11 @@ mod tests {
 
     fn sample() -> Vec<u8> {
         let strings = BTreeMap::from([("sibo".to_string(), "{\"lambda\": 0.35}".to_string())]);
-        serialize(
-            [("b.weight", &[2, 3][..], &[1.0, -2.5, 3.0, 4.0, 5.5, -6.0][..]), ("a", &[1], &[7.25])],
-            strings,
-        )
+        let mut bytes = Vec::new();
+        let tensors =
+            [("b.weight", &[2, 3][..], &[1.0, -2.5, 3.0, 4.0, 5.5, -6.0][..]), ("a", &[1], &[7.25])];
+        write_into(&mut bytes, tensors, strings).unwrap();
+        bytes
     }
 
     fn open(bytes: &[u8]) -> Result<TensorFile, Error> {

@@ -128,10 +128,18 @@ struct State {
     /// The highest `live_bytes` ever: `peak_bytes` may be reset, the bound on idle memory should
     /// not be.
     ever_bytes: usize,
+    /// See [`expect_rows`].
+    rows: usize,
 }
 
-static STATE: Mutex<State> =
-    Mutex::new(State { idle: BTreeMap::new(), idle_bytes: 0, live_bytes: 0, peak_bytes: 0, ever_bytes: 0 });
+static STATE: Mutex<State> = Mutex::new(State {
+    idle: BTreeMap::new(),
+    idle_bytes: 0,
+    live_bytes: 0,
+    peak_bytes: 0,
+    ever_bytes: 0,
+    rows: 0,
+});
 
 fn state() -> MutexGuard<'static, State> {
     // No code panics while it holds the lock with the counters half changed, so a poisoned state is
@@ -154,10 +162,34 @@ pub fn idle_bytes() -> usize {
     state().idle_bytes
 }
 
+/// The most that live and idle buffers take together where live ones never exceed `live` bytes.
+pub fn bound(live: usize) -> usize {
+    (live + live / IDLE_SLACK).max(IDLE_FLOOR)
+}
+
 /// Starts a new measurement of the peak from what is live now.
 pub fn reset_peak() {
     let mut s = state();
     s.peak_bytes = s.live_bytes;
+}
+
+/// Matrices of up to `rows` rows are to come, of many heights: from now on each takes the room of `rows` rows, so that
+/// a batch finds the buffers of every other one whatever their lengths. The rest of a buffer is touched by no one, so
+/// it takes address space, not memory. It ends when the value is dropped.
+#[must_use]
+pub fn expect_rows(rows: usize) -> ExpectedRows {
+    state().rows = rows;
+    ExpectedRows(())
+}
+
+/// Given by [`expect_rows`].
+#[derive(Debug)]
+pub struct ExpectedRows(());
+
+impl Drop for ExpectedRows {
+    fn drop(&mut self) {
+        state().rows = 0;
+    }
 }
 
 /// Gives all idle buffers back to the system.
@@ -182,7 +214,15 @@ fn rounded(floats: usize) -> usize {
     bytes.next_multiple_of((doubling / 8).max(PAGE))
 }
 
+/// A matrix of fewer than this part of the expected rows is another kind of thing (one row a sequence).
+const FEW: usize = 8;
+
 impl State {
+    /// The rows for which a matrix of `rows` rows gets room.
+    fn room(&self, rows: usize) -> usize {
+        if rows < self.rows && rows > self.rows / FEW { self.rows } else { rows }
+    }
+
     fn take_idle(&mut self, bytes: usize) -> Option<Block> {
         // A block up to a quarter too large is good enough: the rest is touched memory that nobody
         // else uses now.
@@ -206,7 +246,7 @@ impl State {
 
     /// Idle blocks, largest first, until live and idle together respect the bound.
     fn shrink(&mut self) -> Vec<Block> {
-        let bound = (self.ever_bytes + self.ever_bytes / IDLE_SLACK).max(IDLE_FLOOR);
+        let bound = bound(self.ever_bytes);
         let mut gone = Vec::new();
         while self.live_bytes + self.idle_bytes > bound {
             let Some(mut entry) = self.idle.last_entry() else {
@@ -223,12 +263,13 @@ impl State {
     }
 }
 
-/// A block of at least `floats` floats. The second value says whether it is known to be all zero.
-pub(crate) fn take(floats: usize) -> (Block, bool) {
-    let bytes = rounded(floats);
+/// A block for `rows` x `width` floats. The second value says whether it is known to be all zero.
+pub(crate) fn take(rows: usize, width: usize) -> (Block, bool) {
     let gone;
+    let bytes;
     {
         let mut s = state();
+        bytes = rounded(s.room(rows) * width);
         if let Some(block) = s.take_idle(bytes) {
             s.count_live(block.bytes);
             return (block, false);
@@ -259,7 +300,7 @@ mod tests {
     use super::*;
 
     fn empty() -> State {
-        State { idle: BTreeMap::new(), idle_bytes: 0, live_bytes: 0, peak_bytes: 0, ever_bytes: 0 }
+        State { idle: BTreeMap::new(), idle_bytes: 0, live_bytes: 0, peak_bytes: 0, ever_bytes: 0, rows: 0 }
     }
 
     fn idle(s: &mut State, bytes: usize) {
@@ -293,6 +334,24 @@ mod tests {
             assert!(block.is_multiple_of(if bytes < PAGE { SMALL_ALIGN } else { PAGE }), "{floats}");
         }
         assert_eq!(rounded(1024 * 576), 4 * 1024 * 576, "the sizes of usual shapes fit exactly");
+    }
+
+    #[test]
+    fn batches_of_all_lengths_find_the_same_buffers() {
+        let mut s = empty();
+        assert_eq!((s.room(700), s.room(3)), (700, 3));
+        s.rows = 1000;
+        assert_eq!([1000, 999, 700, 126].map(|rows| s.room(rows)), [1000; 4]);
+        assert_eq!([1001, 125, 0].map(|rows| s.room(rows)), [1001, 125, 0]);
+    }
+
+    #[test]
+    fn batches_of_all_lengths_find_the_same_buffers() {
+        let mut s = empty();
+        assert_eq!((s.room(700), s.room(3)), (700, 3));
+        s.rows = 1000;
+        assert_eq!([1000, 999, 700, 126].map(|rows| s.room(rows)), [1000; 4]);
+        assert_eq!([1001, 125, 0].map(|rows| s.room(rows)), [1001, 125, 0]);
     }
 
     #[test]

@@ -30,7 +30,7 @@ impl Rows {
     }
 
     fn take(rows: usize, width: usize) -> (Rows, bool) {
-        let (block, zero) = pool::take(rows * width);
+        let (block, zero) = pool::take(rows, width);
         let made = Rows { block: Some(block), rows, width };
         (made, zero)
     }

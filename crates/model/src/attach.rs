@@ -268,11 +268,6 @@ impl Model {
         }
     }
 
-    /// The adapter with its present values, for saving.
-    pub fn adapter_with_values(&self) -> Option<Adapter> {
-        self.adapter.clone().map(|adapter| Adapter { params: self.params.clone(), ..adapter })
-    }
-
     /// Whether the model's positions are learned, for messages.
     pub fn has_learned_positions(&self) -> bool {
         matches!(self.arch.positions, Positions::Learned { .. }) && self.arch.head != HeadKind::CausalLm

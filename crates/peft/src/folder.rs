@@ -3,7 +3,7 @@
 
 use crate::config::Form;
 use crate::targets::Targets;
-use crate::{Adapter, AdapterConfig, Error, Method, Params, adapter::KEY_PREFIX};
+use crate::{AdapterConfig, Error, Method, Params, adapter::KEY_PREFIX};
 use serde_json::{Value, json};
 use sibo_files::TensorFile;
 use std::collections::{BTreeMap, BTreeSet};
@@ -100,24 +100,37 @@ impl Folder {
     }
 }
 
-/// Writes `adapter` into `folder`, whole or not at all. `fingerprint` is the base's; `card` the model card.
-pub fn save(adapter: &Adapter, folder: &Path, fingerprint: &[f32], card: &str) -> Result<(), Error> {
-    sibo_files::write_all_or_nothing(folder, |part| save_into(adapter, part, fingerprint, card))
+/// Writes an adapter into `folder`, whole or not at all: what it is, its values, the base's `fingerprint`, and the
+/// model `card`.
+pub fn save(
+    config: &AdapterConfig,
+    params: &Params,
+    folder: &Path,
+    fingerprint: &[f32],
+    card: &str,
+) -> Result<(), Error> {
+    sibo_files::write_all_or_nothing(folder, |part| save_into(config, params, part, fingerprint, card))
 }
 
 /// Writes the three files into a folder that the caller makes appear whole.
-pub fn save_into(adapter: &Adapter, folder: &Path, fingerprint: &[f32], card: &str) -> Result<(), Error> {
-    let tensors = adapter.params.iter().map(|p| (p.name.as_str(), p.shape.as_slice(), p.value.as_slice()));
+pub fn save_into(
+    config: &AdapterConfig,
+    params: &Params,
+    folder: &Path,
+    fingerprint: &[f32],
+    card: &str,
+) -> Result<(), Error> {
+    let tensors = params.iter().map(|p| (p.name.as_str(), p.shape.as_slice(), p.value.as_slice()));
     let mut strings = BTreeMap::from([("sibo.base".to_string(), json!(fingerprint).to_string())]);
-    if !adapter.config.sibo.is_plain() {
-        strings.insert("sibo".into(), adapter.config.sibo.to_json().to_string());
+    if !config.sibo.is_plain() {
+        strings.insert("sibo".into(), config.sibo.to_json().to_string());
     }
-    sibo_files::write(&folder.join(TENSORS_FILE), &sibo_files::serialize(tensors, strings))?;
-    let mut config = adapter.config.to_json();
-    if let Value::Object(map) = &mut config {
+    sibo_files::write_tensors(&folder.join(TENSORS_FILE), tensors, strings)?;
+    let mut keys = config.to_json();
+    if let Value::Object(map) = &mut keys {
         map.sort_keys();
     }
-    let config = serde_json::to_string_pretty(&config).expect("a JSON value has a text");
+    let config = serde_json::to_string_pretty(&keys).expect("a JSON value has a text");
     sibo_files::write(&folder.join(CONFIG_FILE), format!("{config}\n").as_bytes())?;
     sibo_files::write(&folder.join("README.md"), card.as_bytes())?;
     Ok(())

@@ -122,7 +122,7 @@ pub fn save(
         let adapter = part.join(ADAPTER);
         std::fs::create_dir_all(&adapter).map_err(|e| Error::io(&adapter, "create the folder", e))?;
         save_adapter_into(model, &adapter, &card::checkpoint(state.step))?;
-        sibo_files::write(&part.join(OPTIMISER_FILE), &optimiser_bytes(model.params(), optimiser))?;
+        write_optimiser(&part.join(OPTIMISER_FILE), model.params(), optimiser)?;
         sibo_files::write(&part.join(STATE_FILE), format!("{:#}\n", state.to_json()).as_bytes())?;
         Ok(())
     })?;
@@ -144,9 +144,8 @@ pub fn save_adapter(model: &Model, folder: &Path, card: &str) -> Result<(), Erro
 }
 
 fn save_adapter_into(model: &Model, folder: &Path, card: &str) -> Result<(), Error> {
-    let adapter = model.adapter_with_values();
-    let adapter = adapter.ok_or_else(|| Error::Refused("the model has no adapter to save".into()))?;
-    Ok(folder::save_into(&adapter, folder, model.fingerprint(), card)?)
+    let adapter = model.adapter().ok_or_else(|| Error::Refused("the model has no adapter to save".into()))?;
+    Ok(folder::save_into(&adapter.config, model.params(), folder, model.fingerprint(), card)?)
 }
 
 /// Fills the model's parameters from an adapter folder of the same run.
@@ -154,7 +153,7 @@ pub fn load_adapter(model: &mut Model, folder: &Path) -> Result<(), Error> {
     Ok(folder::Folder::open(folder)?.fill(model.params_mut())?)
 }
 
-fn optimiser_bytes(params: &Params, state: &OptimiserState) -> Vec<u8> {
+fn write_optimiser(path: &Path, params: &Params, state: &OptimiserState) -> Result<(), sibo_files::Error> {
     let kinds = [("first", &state.first), ("second", &state.second)];
     let named: Vec<(String, Vec<usize>, &Vec<f32>)> = kinds
         .iter()
@@ -167,7 +166,7 @@ fn optimiser_bytes(params: &Params, state: &OptimiserState) -> Vec<u8> {
         })
         .collect();
     let tensors = named.iter().map(|(name, shape, m)| (name.as_str(), shape.as_slice(), m.as_slice()));
-    sibo_files::serialize(tensors, [("updates".to_string(), state.steps.to_string())].into())
+    sibo_files::write_tensors(path, tensors, [("updates".to_string(), state.steps.to_string())].into())
 }
 
 impl Checkpoint {

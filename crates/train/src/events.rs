@@ -109,6 +109,8 @@ pub struct StepRecord {
     pub tokens_per_second: f64,
     /// Most memory resident so far, bytes, where the system tells.
     pub peak_rss: Option<u64>,
+    /// Most bytes of activations at one time so far (`sibo_kernels::pool` counts them).
+    pub peak_activations: u64,
 }
 
 /// One evaluation.

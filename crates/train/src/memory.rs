@@ -4,6 +4,7 @@ use crate::Error;
 use crate::data::Dataset;
 use crate::recipe::{OptimKind, Training};
 use serde::Serialize;
+use sibo_kernels::pool;
 use sibo_model::{Model, PlanInput};
 
 /// Bytes that a run is expected to hold at its peak.
@@ -15,7 +16,7 @@ pub struct MemoryPlan {
     pub trained: u64,
     /// Activations of the largest micro-batch, and what is under way beside them.
     pub activations: u64,
-    /// The program itself.
+    /// The program, the tokenizer and the rows.
     pub program: u64,
     /// Tokens of the largest micro-batch.
     pub tokens: usize,
@@ -26,17 +27,25 @@ pub struct MemoryPlan {
 impl MemoryPlan {
     /// The plan of training `model` on `data`; one that the machine cannot hold is refused with what would fit.
     pub fn of(model: &Model, data: &Dataset, training: &Training) -> Result<Self, Error> {
-        MemoryPlan::within(available(), model, data, training)
+        MemoryPlan::within(available(), held(), model, data, training)
     }
 
     fn within(
         available: Option<u64>,
+        held: Option<u64>,
         model: &Model,
         data: &Dataset,
         training: &Training,
     ) -> Result<Self, Error> {
         let input = largest_micro_batch(data, training);
-        let plan = model.plan(&input);
+        let mut plan = model.plan(&input);
+        // Rows of many lengths leave buffers idle, which the pool keeps up to its bound.
+        plan.working = pool::bound(plan.kept + plan.working) - plan.kept;
+        // Code, tokenizer and rows are there already, beside the weights: counted, not estimated.
+        let values = model.params().numbers() * 4;
+        if let Some(held) = held {
+            plan.rest = plan.rest.max((held as usize).saturating_sub(plan.frozen + values));
+        }
         let refusal = available.and_then(|bytes| plan.refusal(bytes as usize, &input));
         match refusal {
             Some(sentence) => Err(Error::Refused(sentence)),
@@ -76,9 +85,14 @@ pub fn peak_rss() -> Option<u64> {
     field("/proc/self/status", "VmHWM:")
 }
 
+/// What this process holds, bytes (Linux).
+pub fn held() -> Option<u64> {
+    field("/proc/self/status", "VmRSS:")
+}
+
 /// What this process holds and what the system can give it without swapping, bytes (Linux).
 pub fn available() -> Option<u64> {
-    Some(field("/proc/self/status", "VmRSS:")? + field("/proc/meminfo", "MemAvailable:")?)
+    Some(held()? + field("/proc/meminfo", "MemAvailable:")?)
 }
 
 fn field(file: &str, name: &str) -> Option<u64> {
@@ -112,7 +126,7 @@ mod tests {
         let model = crate::testing::model("llama-gqa", crate::testing::sibo_lora(&["q_proj"]));
         let data = crate::testing::token_rows(40, 60);
         let training = Training { per_device_train_batch_size: 32, ..Training::default() };
-        let plan = |bytes| MemoryPlan::within(bytes, &model, &data, &training);
+        let plan = |bytes| MemoryPlan::within(bytes, None, &model, &data, &training);
         let whole = plan(None).unwrap();
         assert!(plan(Some(whole.total())).is_ok());
         let said = plan(Some(whole.total() - whole.activations / 2)).unwrap_err().to_string();

@@ -15,6 +15,7 @@ use crate::schedule::Schedule;
 use crate::validate::{Validation, measure};
 use crate::{Error, card};
 use serde_json::Value;
+use sibo_kernels::pool;
 use sibo_model::{Batch, Dropout, Model};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -85,6 +86,7 @@ struct Run<'a> {
     evaluations: Vec<EvalRecord>,
     guard: guard::Guard,
     began: Instant,
+    _buffers: pool::ExpectedRows,
 }
 
 impl<'a> Run<'a> {
@@ -106,7 +108,7 @@ impl<'a> Run<'a> {
         }
         let plan = MemoryPlan::of(model, data, training)?;
         let total = training.total_steps(data.rows.len());
-        sibo_kernels::pool::reset_peak();
+        pool::reset_peak();
         let identity = checkpoint::identity(model, data, validation, settings);
         let mut run = Run {
             feed: Feed::new(data, training, settings.seed),
@@ -124,6 +126,7 @@ impl<'a> Run<'a> {
             evaluations: vec![],
             guard: guard::Guard::default(),
             began: Instant::now(),
+            _buffers: pool::expect_rows(plan.tokens),
             model,
             data,
             validation,
@@ -207,6 +210,7 @@ impl<'a> Run<'a> {
             seconds,
             tokens_per_second: tokens as f64 / seconds.max(f64::MIN_POSITIVE),
             peak_rss: memory::peak_rss(),
+            peak_activations: pool::peak_bytes() as u64,
         };
         self.observer.event(&Event::Step(&record));
         self.records.push(record);

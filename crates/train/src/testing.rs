@@ -98,8 +98,7 @@ pub(crate) fn folder(dir: &Path, kind: &str) -> PathBuf {
         })
         .collect();
     let tensors = values.iter().map(|(n, s, v)| (n.as_str(), s.as_slice(), v.as_slice()));
-    std::fs::write(out.join("model.safetensors"), sibo_files::serialize(tensors, Default::default()))
-        .unwrap();
+    sibo_files::write_tensors(&out.join("model.safetensors"), tensors, Default::default()).unwrap();
     out
 }
 

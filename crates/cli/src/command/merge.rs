@@ -53,7 +53,7 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     sibo_files::write_all_or_nothing::<sibo_files::Error>(&args.output, |part| {
         let views =
             tensors.iter().map(|(name, shape, values)| (name.as_str(), shape.as_slice(), values.as_slice()));
-        sibo_files::write(&part.join("model.safetensors"), &sibo_files::serialize(views, BTreeMap::new()))?;
+        sibo_files::write_tensors(&part.join("model.safetensors"), views, BTreeMap::new())?;
         sibo_files::write(&part.join("config.json"), format!("{config:#}\n").as_bytes())?;
         copy_beside(&base_folder, part)
     })?;

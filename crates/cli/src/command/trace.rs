@@ -85,5 +85,5 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
 fn write(path: &std::path::Path, tensors: &[Named]) -> Result<(), sibo_files::Error> {
     let views =
         tensors.iter().map(|(name, shape, values)| (name.as_str(), shape.as_slice(), values.as_slice()));
-    sibo_files::write(path, &sibo_files::serialize(views, BTreeMap::new()))
+    sibo_files::write_tensors(path, views, BTreeMap::new())
 }
