@@ -91,6 +91,23 @@ fn a_stopped_run_goes_on_to_the_same_bits() {
 
 #[cfg(unix)]
 #[test]
+fn a_run_killed_before_its_first_checkpoint_goes_on() {
+    let place = place();
+    recipe(&place, "runs/whole", "");
+    succeeds(&mut place.sibo(&["train", "recipe.toml"]));
+    // What a kill in the first steps leaves: the recipe, and records of steps that are not kept.
+    let begun = String::from_utf8(bytes(&place, "runs/whole/recipe.toml")).unwrap();
+    std::fs::create_dir_all(place.join("runs/killed")).unwrap();
+    place.write("runs/killed/recipe.toml", begun.replace("runs/whole", "runs/killed"));
+    place.write("runs/killed/metrics.jsonl", "{\"kind\":\"step\",\"step\":1}\n{\"kind\":\"st");
+    let mut resumed = place.sibo(&["train", "--resume", "--output-dir", "runs/killed"]);
+    let told = String::from_utf8(resumed.output().unwrap().stderr).unwrap();
+    assert!(told.contains("stopped before its first checkpoint"), "{told}");
+    let tensors = |run: &str| bytes(&place, &format!("{run}/{TENSORS}"));
+    assert_eq!(tensors("runs/whole"), tensors("runs/killed"));
+}
+
+#[test]
 fn ctrl_c_saves_a_checkpoint_and_says_how_to_go_on() {
     let place = place();
     recipe(&place, "runs/long", "");

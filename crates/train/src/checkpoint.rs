@@ -35,7 +35,7 @@ const PREFIX: &str = "step-";
 pub enum Claim {
     /// A new run: refuse a folder that holds one.
     Fresh,
-    /// Go on from its last checkpoint.
+    /// Go on from its last checkpoint, or from the beginning where it was stopped before its first.
     Resume,
     /// Remove what a run left there, and nothing else.
     Overwrite,
@@ -50,15 +50,20 @@ pub struct Checkpoint {
     pub step: usize,
 }
 
-/// Takes `run_dir` for a run and writes its `recipe.toml` (unless it resumes); finds the checkpoint to go on from.
+/// Takes `run_dir` for a run and writes its `recipe.toml` (unless it goes on from a checkpoint); finds that checkpoint.
 pub fn claim(run_dir: &Path, how: Claim, recipe: &str) -> Result<Option<Checkpoint>, Error> {
-    if how == Claim::Resume {
-        return match latest(run_dir)? {
-            Some(found) => Ok(Some(found)),
-            None => Err(Error::NoCheckpoint { folder: run_dir.into() }),
-        };
-    }
     let found = traces(run_dir);
+    if how == Claim::Resume {
+        if let Some(checkpoint) = latest(run_dir)? {
+            return Ok(Some(checkpoint));
+        }
+        // Stopped before its first checkpoint, a run goes on from its beginning: the same bits.
+        let begun =
+            std::fs::read_to_string(run_dir.join(crate::recipe::FILE)).is_ok_and(|text| text == recipe);
+        if !begun || found.contains(&ADAPTER) {
+            return Err(Error::NoCheckpoint { folder: run_dir.into() });
+        }
+    }
     if how == Claim::Fresh && !found.is_empty() {
         return Err(Error::Occupied { folder: run_dir.into(), found: found.join(", ") });
     }

@@ -95,7 +95,7 @@ pub enum Error {
         report: String,
     },
     /// Nothing to go on from.
-    #[error("{}: no checkpoint to resume from (looked in {}/); start the run without --resume", folder.display(), crate::checkpoint::FOLDER)]
+    #[error("{}: no checkpoint to resume from (looked in {}/), and no run of this recipe that was stopped before its first; start the run without --resume", folder.display(), crate::checkpoint::FOLDER)]
     NoCheckpoint {
         /// The run's folder.
         folder: PathBuf,

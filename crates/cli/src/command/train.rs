@@ -137,6 +137,9 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     };
     let mut prepared = prepare(&recipe, app)?;
     let resume = checkpoint::claim(&run_dir, claim, &recipe.to_toml())?;
+    if args.resume && resume.is_none() {
+        app.out.note("the run was stopped before its first checkpoint: it starts from its beginning");
+    }
     for line in prepared.notes.iter().cloned().chain(describe::adapter_lines(&prepared.model)) {
         app.out.note(line);
     }
@@ -230,7 +233,7 @@ fn stopped(outcome: &Outcome, run_dir: &Path) -> Interrupted {
             run_dir.display()
         ),
         None => format!(
-            "before the first step was done, so there is nothing to go on from.\nTo start again: the same command with --overwrite (output_dir {})",
+            "before the first step was done.\nTo start again: sibo train --resume --output-dir {}",
             run_dir.display()
         ),
     })

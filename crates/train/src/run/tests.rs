@@ -236,6 +236,10 @@ fn a_folder_that_holds_a_run_is_not_taken() {
             && said(Claim::Fresh).contains("--resume")
     );
     assert!(said(Claim::Resume).contains("no checkpoint to resume from (looked in checkpoints/)"));
+    // Stopped before its first checkpoint: the same recipe begins again, and leaves no line of the first try.
+    std::fs::write(dir.path().join("metrics.jsonl"), "{}\n").unwrap();
+    assert_eq!(checkpoint::claim(dir.path(), Claim::Resume, "seed = 1\n").unwrap(), None);
+    assert!(!dir.path().join("metrics.jsonl").exists() && dir.path().join("recipe.toml").exists());
     go(&mut llama(), &token_rows(14, 71), None, &settings(training(), Some(dir.path())), None, Some(3))
         .unwrap();
     assert_eq!(checkpoint::claim(dir.path(), Claim::Resume, "").unwrap().map(|c| c.step), Some(3));
