@@ -48,6 +48,16 @@ def series(module, branch, skip):
     module.register_forward_hook(hook)
 
 
+def on_sum(norm, branch):
+    """s' = s + branch(norm(s)~) on what the post-norm layer's `norm` reads, which is the residual sum s."""
+
+    def hook(_module, args):
+        read = functional.layer_norm(args[0], norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+        return (args[0] + branch(branch.mix(read)),)
+
+    norm.register_forward_pre_hook(hook)
+
+
 def parallel(reads, joins, branch):
     """z = FFN(x) + branch(x~): x is the input of `reads`, FFN(x) the output of `joins`."""
     caught = {}
@@ -89,7 +99,12 @@ def install(model, config, sibo, tensors):
             in_linear(model.get_submodule(path), branch)
             continue
         block = base.layers(model)[layer]
-        if config["method"] == "parallel":
+        if config.get("original_ln_before"):
+            if ffn_input != "intermediate":
+                raise SystemExit("original_ln_before is held against adapter-hub on models without a norm behind the sum")
+            last = attention if path.endswith("attention_adapter") else ffn
+            on_sum(block.get_submodule(last.removesuffix("dense") + "LayerNorm"), branch)
+        elif config["method"] == "parallel":
             parallel(block.get_submodule(ffn_input), block.get_submodule(ffn), branch)
         else:
             last = attention if path.endswith("attention_adapter") else ffn

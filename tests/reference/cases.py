@@ -157,9 +157,11 @@ BOTTLENECK = {
     "bert-pooler-houlsby": ("bert-pooler", bottleneck_adapter("houlsby", 4, bottleneck_size=3, non_linearity="gelu"), [GRADS, STEPS]),
     "bert-pooler-houlsby-sibo-35-mixed": ("bert-pooler", bottleneck_adapter("houlsby", 3, bottleneck_size=2, sibo={"lambda": 0.35, "skip": "mixed"})),
     "bert-pooler-pfeiffer-sibo-70": ("bert-pooler", bottleneck_adapter("pfeiffer", 3, reduction_factor=8, non_linearity="swish", sibo={"lambda": 0.7})),
+    "bert-pooler-houlsby-on-sum-sibo-35": ("bert-pooler", bottleneck_adapter("houlsby", 3, bottleneck_size=3, original_ln_before=True, sibo={"lambda": 0.35}), [GRADS, STEPS]),
     "bert-pooler-parallel-sibo-35": ("bert-pooler", bottleneck_adapter("parallel", 3, bottleneck_size=3, scaling=2.5, sibo={"lambda": 0.35})),
     "bert-bare-houlsby-new-pooler": ("bert-bare", bottleneck_adapter("houlsby", 3, bottleneck_size=2)),
     "roberta-bare-houlsby-sibo-70-rms": ("roberta-bare", bottleneck_adapter("houlsby", 3, bottleneck_size=3, sibo={"lambda": 0.7, "h0": "rms"})),
+    "roberta-bare-pfeiffer-on-sum-sibo-70-rms": ("roberta-bare", bottleneck_adapter("pfeiffer", 3, bottleneck_size=3, original_ln_before=True, sibo={"lambda": 0.7, "h0": "rms"})),
     "roberta-bare-pfeiffer": ("roberta-bare", bottleneck_adapter("pfeiffer", 1, bottleneck_size=3, non_linearity="tanh")),
     "roberta-bare-parallel-sibo-70": ("roberta-bare", bottleneck_adapter("parallel", 2, bottleneck_size=3, non_linearity="gelu", sibo={"lambda": 0.7})),
 }  # fmt: skip

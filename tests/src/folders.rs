@@ -75,7 +75,8 @@ impl Scratch {
             .collect();
         change(&mut all);
         let list = all.iter().map(|(n, (shape, values))| (n.as_str(), shape.as_slice(), values.as_slice()));
-        let bytes = sibo_files::serialize(list, strings);
+        let mut bytes = Vec::new();
+        sibo_files::write_tensors_to(&mut bytes, list, strings).expect("memory takes it");
         self.bytes(name, |_| bytes);
     }
 }

@@ -123,7 +123,7 @@ const fn no_branch(name: &'static str, recipe: fn(Family) -> Value) -> Method {
 }
 
 /// The methods, with alpha unlike r and sizes unlike each other.
-pub const METHODS: [Method; 19] = [
+pub const METHODS: [Method; 21] = [
     row("lora", true, |_| json!({"method": "lora", "r": 3, "lora_alpha": 7})),
     row(
         "lora-all",
@@ -190,6 +190,15 @@ pub const METHODS: [Method; 19] = [
         true,
         |_| json!({"method": "parallel", "bottleneck_size": 5, "non_linearity": "swish", "scaling": 0.6, "init": "mam_adapter"}),
     ),
+    // adapter-hub's own forms: on the residual sum, dropout on what is given.
+    row("pfeiffer-on-sum", false, |_| {
+        json!({"method": "pfeiffer", "bottleneck_size": 3, "non_linearity": "swish", "scaling": 1.3, "original_ln_before": true,
+               "dropout": 0.3, "dropout_after_up": true})
+    }),
+    row("houlsby-on-sum", true, |_| {
+        json!({"method": "houlsby", "bottleneck_size": 3, "non_linearity": "tanh", "scaling": 1.3, "original_ln_before": true,
+               "init": "mam_adapter"})
+    }),
     row(
         "in_linear",
         false,
@@ -272,6 +281,9 @@ impl Case {
             "bitfit" if !backbone.biases => Some("finds nothing to train"),
             "in_linear" | "in_linear-all" if !backbone.family.is_decoder() => {
                 Some("takes houlsby, pfeiffer or parallel")
+            }
+            "pfeiffer-on-sum" | "houlsby-on-sum" if matches!(boost, Boost::Rms | Boost::Mixed) => {
+                Some("skip `mixed` has no meaning with original_ln_before")
             }
             "lora-down" if boosted => Some("SIBO enters none of the branches"),
             _ => None,

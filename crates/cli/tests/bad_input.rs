@@ -179,6 +179,54 @@ fn rows_that_cannot_be_read() {
 }
 
 #[test]
+fn a_row_of_one_token_has_nothing_to_predict() {
+    let place = Place::with("llama-gqa");
+    place.write("data/rows.jsonl", "{\"text\": \"one two three\"}\n{\"text\": \"four\"}\n");
+    // Without an end of sequence the second row is a single token.
+    for (file, key) in [
+        ("tokenizer_config.json", "eos_token"),
+        ("config.json", "eos_token_id"),
+        ("generation_config.json", "eos_token_id"),
+    ] {
+        place.edit(&format!("models/llama-gqa/{file}"), |c| {
+            c.as_object_mut().unwrap().remove(key);
+        });
+    }
+    fails(
+        &mut train(&place, "data = \"rows\"\nvalidation = \"rows\"", ""),
+        1,
+        &["row 1 of ", "rows.jsonl", "nothing to learn"],
+    );
+    assert!(!place.join("out").exists());
+}
+
+/// A user's own task: a TOML file, and rows as JSON lines.
+#[test]
+fn labels_outside_the_classes_of_ones_own_task() {
+    let place = Place::with("bert-pooler");
+    place.write(
+        "rivers.toml",
+        "name = \"rivers\"\ndescription = \"Is it a river?\"\ncitation = \"none\"\nlicence = \"CC0\"\nversion = 1\n\
+         kind = \"classification\"\nlabels = [\"no\", \"yes\"]\nmetrics = [\"acc\"]\n\
+         [splits]\ntrain = \"train\"\nvalidation = \"held-out\"\ntest = \"train\"\n\
+         [[source]]\nformat = \"json-lines\"\nfiles.train = [\"rivers.jsonl\"]\n\
+         columns = { text_a = \"text\", label = \"label\" }\n",
+    );
+    let good = r#"{"text": "a river", "label": 1}"#;
+    for (label, parts) in [
+        ("2", ["rivers.jsonl", "line 2", "2"]),
+        ("-1", ["rivers.jsonl", "line 2", "-1"]),
+        ("\"maybe\"", ["rivers.jsonl", "line 2", "maybe"]),
+    ] {
+        place.write("data/rivers.jsonl", format!("{good}\n{{\"text\": \"the town\", \"label\": {label}}}\n"));
+        let train = ["train", "--model", "bert-pooler", "--task", "rivers.toml", "--output-dir", "out"];
+        let error = fails(&mut place.sibo(&train), 1, &parts);
+        assert!(error.contains("no, yes") || error.contains("`no`"), "the classes are not named: {error}");
+        assert!(!place.join("out").exists());
+    }
+}
+
+#[test]
 fn task_files_that_are_wrong() {
     let place = Place::with("bert-pooler");
     place.rte();

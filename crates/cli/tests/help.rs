@@ -4,7 +4,7 @@ mod common;
 
 use common::{fails, sibo, succeeds};
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 16] = [
     "quickstart",
     "init",
     "train",
@@ -12,6 +12,7 @@ const COMMANDS: [&str; 15] = [
     "generate",
     "chat",
     "merge",
+    "export",
     "methods",
     "tasks",
     "inspect",
@@ -48,9 +49,13 @@ fn every_command_has_a_long_help() {
 #[test]
 fn train_says_how_to_go_on() {
     let text = succeeds(sibo().args(["train", "--help"]));
-    for part in
-        ["sibo train --resume --output-dir FOLDER", "--overwrite", "--set <KEY=VALUE>", "0 <= LAMBDA < 1"]
-    {
+    for part in [
+        "sibo train --resume --output-dir FOLDER",
+        "--overwrite",
+        "--set <KEY=VALUE>",
+        "--recompute",
+        "0 <= LAMBDA < 1",
+    ] {
         assert!(text.contains(part), "{part} is not in: {text}");
     }
 }

@@ -158,10 +158,11 @@ pub fn write_tensors<'a>(
     tensors: impl IntoIterator<Item = (&'a str, &'a [usize], &'a [f32])>,
     strings: BTreeMap<String, String>,
 ) -> Result<(), Error> {
-    crate::atomic::write_by(path, |file| write_into(file, tensors, strings))
+    crate::atomic::write_by(path, |file| write_tensors_to(file, tensors, strings))
 }
 
-fn write_into<'a>(
+/// As [`write_tensors`], to wherever the bytes go.
+pub fn write_tensors_to<'a>(
     out: &mut dyn Write,
     tensors: impl IntoIterator<Item = (&'a str, &'a [usize], &'a [f32])>,
     strings: BTreeMap<String, String>,
@@ -207,7 +208,7 @@ mod tests {
         let mut bytes = Vec::new();
         let tensors =
             [("b.weight", &[2, 3][..], &[1.0, -2.5, 3.0, 4.0, 5.5, -6.0][..]), ("a", &[1], &[7.25])];
-        write_into(&mut bytes, tensors, strings).unwrap();
+        write_tensors_to(&mut bytes, tensors, strings).unwrap();
         bytes
     }
 

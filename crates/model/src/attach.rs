@@ -1,7 +1,7 @@
 //! Where an adapter meets a model: the model describes itself, and takes the branches and trained
 //! tensors to their places.
 
-use crate::arch::{HeadKind, Positions};
+use crate::arch::{Block, HeadKind, Positions};
 use crate::head::Head;
 use crate::linear::Linear;
 use crate::load::{self, Loaded};
@@ -41,6 +41,7 @@ impl Model {
         ModelShape {
             family: names.family,
             width: self.arch.width,
+            norm_before_ffn: self.arch.block != Block::PostNorm,
             modules: self.modules(),
             layer_paths: (0..self.arch.layers).map(|l| self.arch.layer_path(l)).collect(),
             tensors: load::expected(&self.arch, matches!(&self.head, Head::None(Some(_)))),
@@ -137,6 +138,8 @@ impl Model {
                 At::After(path) => self.linear_mut(&path).after = Some(branch),
                 At::AfterAttention(layer) => self.layers[layer].attention.adapter = Some(branch),
                 At::AfterFfn(layer) => self.layers[layer].ffn.adapter = Some(branch),
+                At::OnAttentionSum(layer) => self.layers[layer].on_attention = Some(branch),
+                At::OnFfnSum(layer) => self.layers[layer].on_ffn = Some(branch),
                 At::BesideFfn(layer) => self.layers[layer].ffn.parallel = Some(branch),
             }
         }
@@ -252,6 +255,7 @@ impl Model {
         }
         let mut loaded = Model::load(model, &options)?;
         loaded.model.check_fingerprint(&folder, adapter)?;
+        folder.settle(&loaded.model.shape())?;
         loaded.model.attach(&folder.config, options.seed)?;
         folder.fill(&mut loaded.model.params)?;
         Ok(loaded)

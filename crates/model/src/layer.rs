@@ -6,10 +6,11 @@ use crate::batch::Batch;
 use crate::ffn::{Ffn, FfnSaved};
 use crate::linear::Grads;
 use crate::norm::Norm;
+use crate::on_sum::{self, SumSaved};
 use crate::rope::RopeSpec;
 use sibo_kernels::rope::RopeTable;
 use sibo_kernels::{Rows, drop, elementwise};
-use sibo_peft::{Call, Params};
+use sibo_peft::{Branch, Call, Params};
 use std::collections::HashMap;
 
 /// Rotations of a batch: one table, and those of rows that `dynamic` scaling gives their own.
@@ -69,6 +70,10 @@ pub(crate) struct Layer {
     pub(crate) norm1: Norm,
     /// Absent in parallel blocks.
     pub(crate) norm2: Option<Norm>,
+    /// On the residual sum behind attention.
+    pub(crate) on_attention: Option<Branch>,
+    /// On the residual sum behind the FFN.
+    pub(crate) on_ffn: Option<Branch>,
 }
 
 /// What one layer keeps for the backward pass; what is cheap (norms, activations) is computed again.
@@ -81,6 +86,8 @@ pub(crate) struct LayerSaved {
     /// Input of the second norm.
     sum2: Option<Rows>,
     stats2: Vec<f32>,
+    on_attention: Option<SumSaved>,
+    on_ffn: Option<SumSaved>,
 }
 
 impl Layer {
@@ -109,10 +116,13 @@ impl Layer {
         let (mut sum1, attention) = self.attention.forward(cx, params, x, cache);
         cx.drop_rows(cx.dropout.hidden, self.number, DropSite::Attention, &mut sum1);
         residual(x, &mut sum1);
+        let on_attention =
+            on_sum::forward(self.on_attention.as_ref(), Some(&self.norm1), cx, params, &mut sum1);
         let (x1, stats1) = self.norm1.forward(params, &sum1);
         let (mut sum2, ffn) = self.ffn.forward(cx, params, &x1);
         cx.drop_rows(cx.dropout.hidden, self.number, DropSite::Ffn, &mut sum2);
         residual(&x1, &mut sum2);
+        let on_ffn = on_sum::forward(self.on_ffn.as_ref(), self.norm2.as_ref(), cx, params, &mut sum2);
         let (out, stats2) = self.second_norm().forward(params, &sum2);
         let saved = attention.map(|attention| LayerSaved {
             attention,
@@ -121,6 +131,8 @@ impl Layer {
             stats1,
             sum2: Some(sum2),
             stats2,
+            on_attention,
+            on_ffn,
         });
         (out, saved)
     }
@@ -137,11 +149,13 @@ impl Layer {
         drop(n1);
         cx.drop_rows(cx.dropout.hidden, self.number, DropSite::Attention, &mut x1);
         residual(x, &mut x1);
+        let on_attention = on_sum::forward(self.on_attention.as_ref(), None, cx, params, &mut x1);
         let (n2, stats2) = self.second_norm().forward(params, &x1);
         let (mut out, ffn) = self.ffn.forward(cx, params, &n2);
         drop(n2);
         cx.drop_rows(cx.dropout.hidden, self.number, DropSite::Ffn, &mut out);
         residual(&x1, &mut out);
+        let on_ffn = on_sum::forward(self.on_ffn.as_ref(), None, cx, params, &mut out);
         let saved = attention.map(|attention| LayerSaved {
             attention,
             ffn,
@@ -149,6 +163,8 @@ impl Layer {
             stats1,
             sum2: Some(x1),
             stats2,
+            on_attention,
+            on_ffn,
         });
         (out, saved)
     }
@@ -165,8 +181,13 @@ impl Layer {
         cx.drop_rows(cx.dropout.hidden, self.number, DropSite::Attention, &mut out);
         let (mut f, ffn) = self.ffn.forward(cx, params, &n1);
         cx.drop_rows(cx.dropout.hidden, self.number, DropSite::Ffn, &mut f);
+        let (given, on_attention) = on_sum::apart(self.on_attention.as_ref(), cx, params, x, &out).unzip();
         residual(&f, &mut out);
         residual(x, &mut out);
+        if let Some(given) = given {
+            residual(&given, &mut out);
+        }
+        let on_ffn = on_sum::forward(self.on_ffn.as_ref(), None, cx, params, &mut out);
         let saved = attention.map(|attention| LayerSaved {
             attention,
             ffn,
@@ -174,6 +195,8 @@ impl Layer {
             stats1,
             sum2: None,
             stats2: vec![],
+            on_attention,
+            on_ffn,
         });
         (out, saved)
     }
@@ -205,14 +228,19 @@ impl Layer {
         wanted: bool,
     ) -> Option<Rows> {
         let (sum1, sum2) = (saved.sum1.as_ref().expect("post-norm"), saved.sum2.as_ref().expect("post-norm"));
-        let dsum2 = self.second_norm().backward(grads.params, sum2, &saved.stats2, &dout);
-        let below = wanted || self.attention.trains() || self.norm1.trains();
+        let norm2 = self.second_norm();
+        let dsum2 = norm2.backward(grads.params, sum2, &saved.stats2, &dout);
+        let dsum2 =
+            on_sum::backward(self.on_ffn.as_ref(), Some(norm2), cx, grads, saved.on_ffn.as_ref(), dsum2);
+        let below = wanted || self.attention_trains() || self.norm1.trains();
         let (x1, _) = self.norm1.forward(grads.params, sum1);
         let df = self.dropped(cx, &dsum2, DropSite::Ffn);
         let dx1 = self.ffn.backward(cx, grads, &x1, &saved.ffn, df.as_ref().unwrap_or(&dsum2), below);
         let mut dx1 = dx1?;
         elementwise::add(&dsum2, &mut dx1);
         let dsum1 = self.norm1.backward(grads.params, sum1, &saved.stats1, &dx1);
+        let on_attention = (self.on_attention.as_ref(), saved.on_attention.as_ref());
+        let dsum1 = on_sum::backward(on_attention.0, Some(&self.norm1), cx, grads, on_attention.1, dsum1);
         if !(wanted || self.attention.trains()) {
             return None;
         }
@@ -236,7 +264,8 @@ impl Layer {
     ) -> Option<Rows> {
         let x1 = saved.sum2.as_ref().expect("pre-norm");
         let norm2 = self.second_norm();
-        let below = wanted || self.attention.trains() || self.norm1.trains();
+        let dout = on_sum::backward(self.on_ffn.as_ref(), None, cx, grads, saved.on_ffn.as_ref(), dout);
+        let below = wanted || self.attention_trains() || self.norm1.trains();
         let (n2, _) = norm2.forward(grads.params, x1);
         let df = self.dropped(cx, &dout, DropSite::Ffn);
         let into_norm2 = below || norm2.trains();
@@ -247,6 +276,8 @@ impl Layer {
             return None;
         }
         elementwise::add(&dout, &mut dx1);
+        let on_attention = (self.on_attention.as_ref(), saved.on_attention.as_ref());
+        let dx1 = on_sum::backward(on_attention.0, None, cx, grads, on_attention.1, dx1);
         let (n1, _) = self.norm1.forward(grads.params, x);
         let da = self.dropped(cx, &dx1, DropSite::Attention);
         let into_norm1 = wanted || self.norm1.trains();
@@ -274,8 +305,11 @@ impl Layer {
     ) -> Option<Rows> {
         let into_norm = wanted || self.norm1.trains();
         let (n1, _) = self.norm1.forward(grads.params, x);
+        let dout = on_sum::backward(self.on_ffn.as_ref(), None, cx, grads, saved.on_ffn.as_ref(), dout);
         let df = self.dropped(cx, &dout, DropSite::Ffn);
         let dn_ffn = self.ffn.backward(cx, grads, &n1, &saved.ffn, df.as_ref().unwrap_or(&dout), into_norm);
+        let on_attention = (self.on_attention.as_ref(), saved.on_attention.as_ref());
+        let dout = on_sum::backward(on_attention.0, None, cx, grads, on_attention.1, dout);
         let da = self.dropped(cx, &dout, DropSite::Attention);
         let dn = self.attention.backward(
             cx,
@@ -305,9 +339,14 @@ impl Layer {
         self.norm2.as_ref().expect("only parallel blocks have one norm")
     }
 
+    fn attention_trains(&self) -> bool {
+        self.attention.trains() || self.on_attention.is_some()
+    }
+
     pub(crate) fn trains(&self) -> bool {
-        self.attention.trains()
+        self.attention_trains()
             || self.ffn.trains()
+            || self.on_ffn.is_some()
             || self.norm1.trains()
             || self.norm2.as_ref().is_some_and(Norm::trains)
     }

@@ -29,6 +29,7 @@ mod linear;
 mod load;
 mod model;
 mod norm;
+mod on_sum;
 mod plan;
 mod rope;
 mod sample;

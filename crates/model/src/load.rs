@@ -437,7 +437,16 @@ impl Builder<'_> {
         }
         let mut norms = norms.into_iter();
         let norm1 = norms.next().expect("every layer has a norm");
-        Ok(Layer { number, block: arch.block, attention, ffn, norm1, norm2: norms.next() })
+        Ok(Layer {
+            number,
+            block: arch.block,
+            attention,
+            ffn,
+            norm1,
+            norm2: norms.next(),
+            on_attention: None,
+            on_ffn: None,
+        })
     }
 
     fn head(&mut self, arch: &Arch, words: Arc<FrozenWeight>) -> Result<Head, Error> {

@@ -132,7 +132,13 @@ impl Model {
     /// Numbers that the branches of the widest layer keep for each token.
     fn branches_in_layer(&self) -> usize {
         let of_layer = |layer: &crate::layer::Layer| {
-            let series = [&layer.attention.adapter, &layer.ffn.adapter, &layer.ffn.parallel];
+            let series = [
+                &layer.attention.adapter,
+                &layer.ffn.adapter,
+                &layer.ffn.parallel,
+                &layer.on_attention,
+                &layer.on_ffn,
+            ];
             let adapters: usize =
                 series.into_iter().flatten().map(|b| b.kept_per_row() + self.arch.width).sum();
             let linears = layer.attention.linears().into_iter().chain(layer.ffn.linears());

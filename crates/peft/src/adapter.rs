@@ -27,6 +27,11 @@ pub enum At {
     AfterAttention(usize),
     /// The same with the FFN's output.
     AfterFfn(usize),
+    /// s' = s + f(r~), with s the residual sum behind attention in this layer, and r the norm of s where one follows it,
+    /// else s.
+    OnAttentionSum(usize),
+    /// The same behind the FFN.
+    OnFfnSum(usize),
     /// z = FFN(x) + f(x~).
     BesideFfn(usize),
 }
@@ -178,6 +183,14 @@ impl Adapter {
                 config.form.name()
             )));
         }
+        let sibo = &self.config.sibo;
+        if config.original_ln_before && sibo.skip == Skip::Mixed && !sibo.is_plain() {
+            return Err(Error::Refused(
+                "skip `mixed` has no meaning with original_ln_before: such an adapter reads the residual sum and its skip carries \
+                 the sub-layer's output, which is another state; use skip `original`"
+                    .into(),
+            ));
+        }
         for (layer, layer_path) in shape.layer_paths.iter().enumerate() {
             let mut sites = vec![(Site::Ffn, "ffn_adapter")];
             if config.form == Form::Houlsby {
@@ -188,10 +201,12 @@ impl Adapter {
                 let listed = !matches!(self.config.sibo.placement, Placement::List(_))
                     || self.config.sibo.lists(&path);
                 let lambda = if listed { self.config.sibo.lambda_at(layer) } else { 0.0 };
-                let at = match (config.form, site) {
-                    (Form::Parallel, _) => At::BesideFfn(layer),
-                    (_, Site::Attention) => At::AfterAttention(layer),
-                    _ => At::AfterFfn(layer),
+                let at = match (config.form, site, config.original_ln_before) {
+                    (Form::Parallel, ..) => At::BesideFfn(layer),
+                    (_, Site::Attention, false) => At::AfterAttention(layer),
+                    (_, Site::Attention, true) => At::OnAttentionSum(layer),
+                    (_, _, false) => At::AfterFfn(layer),
+                    (_, _, true) => At::OnFfnSum(layer),
                 };
                 self.add_bottleneck(
                     config,
@@ -322,14 +337,24 @@ impl Adapter {
             biases,
         };
         let adapter = Bottleneck::new(&mut self.params, &format!("{KEY_PREFIX}{path}"), spec, seed);
-        let branch = self.branch(Function::Bottleneck(adapter), lambda, config.dropout, layer, site);
+        let mut branch = self.branch(Function::Bottleneck(adapter), lambda, config.dropout, layer, site);
+        branch.drop_output = config.dropout_after_up;
         self.note(path, lambda);
         self.placed.push(Placed { at, branch });
     }
 
     fn branch(&self, function: Function, lambda: f32, dropout: f32, layer: usize, site: Site) -> Branch {
         let Sibo { h0, skip, .. } = self.config.sibo;
-        Branch { function, lambda, h0, mixed_skip: skip == Skip::Mixed, dropout, layer, site }
+        Branch {
+            function,
+            lambda,
+            h0,
+            mixed_skip: skip == Skip::Mixed,
+            dropout,
+            drop_output: false,
+            layer,
+            site,
+        }
     }
 
     fn note(&mut self, path: &str, lambda: f32) {

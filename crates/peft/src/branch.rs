@@ -50,8 +50,10 @@ pub struct Branch {
     pub h0: H0,
     /// Whether a series adapter's own skip carries x~.
     pub mixed_skip: bool,
-    /// Dropout on what the method reads.
+    /// Dropout on what the method reads,
     pub dropout: f32,
+    /// or, as adapter-hub has it, on what it gives.
+    pub drop_output: bool,
     /// Layer, for the mask's address.
     pub layer: usize,
     /// Site, for the mask's address.
@@ -78,12 +80,23 @@ impl Input<'_> {
 }
 
 impl Branch {
-    /// out += f(drop(x~)); x is (T, K), out (T, N).
+    /// out += f(drop(x~)), or drop(f(x~)); x is (T, K), out (T, N).
     pub fn forward(&self, call: &Call, params: &Params, x: &Rows, out: &mut Rows) -> BranchSaved {
         let input = self.read(call, x);
+        let Some(keys) = self.mask_keys(call).filter(|_| self.drop_output) else {
+            return self.add(params, input.rows(), out);
+        };
+        let mut given = Rows::zeros(out.rows(), out.width());
+        let saved = self.add(params, input.rows(), &mut given);
+        drop::apply(self.dropout, &keys, &mut given);
+        elementwise::add(&given, out);
+        saved
+    }
+
+    fn add(&self, params: &Params, input: &Rows, out: &mut Rows) -> BranchSaved {
         BranchSaved(match &self.function {
-            Function::Lora(lora) => lora.forward(params, input.rows(), out),
-            Function::Bottleneck(adapter) => adapter.forward(params, input.rows(), out),
+            Function::Lora(lora) => lora.forward(params, input, out),
+            Function::Bottleneck(adapter) => adapter.forward(params, input, out),
         })
     }
 
@@ -100,12 +113,19 @@ impl Branch {
     ) {
         let input = self.read(call, x);
         let wanted = dx.is_some();
+        let keys = self.mask_keys(call);
+        let masked = keys.as_ref().filter(|_| self.drop_output).map(|keys| {
+            let mut dy = dy.copy();
+            drop::apply(self.dropout, keys, &mut dy);
+            dy
+        });
+        let dy = masked.as_ref().unwrap_or(dy);
         let dinput = match &self.function {
             Function::Lora(lora) => lora.backward(params, input.rows(), &saved.0, dy, wanted),
             Function::Bottleneck(adapter) => adapter.backward(params, input.rows(), &saved.0, dy, wanted),
         };
         if let (Some(mut dinput), Some(dx)) = (dinput, dx) {
-            if let Some(keys) = self.mask_keys(call) {
+            if let Some(keys) = keys.filter(|_| !self.drop_output) {
                 drop::apply(self.dropout, &keys, &mut dinput);
             }
             self.unmix(call, x, &dinput, dx, dh0);
@@ -140,7 +160,7 @@ impl Branch {
 
     fn read<'a>(&self, call: &Call, x: &'a Rows) -> Input<'a> {
         let mixed = self.mixed(call, x);
-        match (mixed, self.mask_keys(call)) {
+        match (mixed, self.mask_keys(call).filter(|_| !self.drop_output)) {
             (None, None) => Input::Same(x),
             (Some(rows), None) => Input::Changed(rows),
             (mixed, Some(keys)) => {

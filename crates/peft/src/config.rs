@@ -1,5 +1,6 @@
 //! `adapter_config.json`, and the same keys in a recipe: read strictly, written as PEFT writes them.
 
+pub(crate) mod adapter_hub;
 mod bottleneck;
 mod lora;
 mod reader;

@@ -1,9 +1,10 @@
 //! An adapter's folder: `adapter_config.json`, `adapter_model.safetensors`, `README.md`, as PEFT lays it out.
 //! Loading consumes every key and fills every parameter, or lists both sides.
 
+use crate::adapter_hub::{self, Hub};
 use crate::config::Form;
 use crate::targets::Targets;
-use crate::{AdapterConfig, Error, Method, Params, adapter::KEY_PREFIX};
+use crate::{AdapterConfig, Error, Method, ModelShape, Params, Sibo, adapter::KEY_PREFIX};
 use serde_json::{Value, json};
 use sibo_files::TensorFile;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +14,8 @@ use std::path::{Path, PathBuf};
 pub const CONFIG_FILE: &str = "adapter_config.json";
 /// The tensors' file.
 pub const TENSORS_FILE: &str = "adapter_model.safetensors";
+/// The model card, which changes no number.
+pub const CARD_FILE: &str = "README.md";
 
 /// A folder that has been read but not yet placed on a model.
 #[derive(Debug)]
@@ -28,14 +31,20 @@ pub struct Folder {
     /// This crate's key to the file's own.
     keys: BTreeMap<String, String>,
     file: TensorFile,
+    /// Where the folder is adapter-hub's.
+    hub: Option<Hub>,
 }
 
 impl Folder {
-    /// Reads and checks a folder.
+    /// Reads and checks a folder of PEFT's form, or of adapter-hub's.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let config_path = path.join(CONFIG_FILE);
         let place = config_path.display().to_string();
-        let mut config = AdapterConfig::from_json(&place, &sibo_files::json::read(&config_path)?)?;
+        let value = sibo_files::json::read(&config_path)?;
+        if adapter_hub::is_config(&value) {
+            return Self::open_hub(path, &value);
+        }
+        let mut config = AdapterConfig::from_json(&place, &value)?;
         let tensors = path.join(TENSORS_FILE);
         if !tensors.exists() && path.join("adapter_model.bin").exists() {
             return Err(Error::Refused(format!(
@@ -51,15 +60,67 @@ impl Folder {
             keys.iter().map(|(ours, theirs)| (ours.clone(), file.shapes()[theirs].clone())).collect();
         name_in_linear_targets(&mut config, &keys);
         let base_fingerprint = strings.get("sibo.base").and_then(|t| serde_json::from_str(t).ok());
-        Ok(Folder { path: path.into(), config, shapes, base_fingerprint, keys, file })
+        Ok(Folder { path: path.into(), config, shapes, base_fingerprint, keys, file, hub: None })
+    }
+
+    fn open_hub(path: &Path, value: &Value) -> Result<Self, Error> {
+        let (hub, config, file) = Hub::open(path, value)?;
+        let mut shapes = file.shapes();
+        shapes.extend(hub.head_file.iter().flat_map(TensorFile::shapes));
+        let keys = shapes.keys().map(|key| (key.clone(), key.clone())).collect();
+        let base_fingerprint = file.strings().get("sibo.base").and_then(|t| serde_json::from_str(t).ok());
+        Ok(Folder { path: path.into(), config, shapes, base_fingerprint, keys, file, hub: Some(hub) })
+    }
+
+    /// Gives the tensors of an adapter-hub folder the names that they have on this model; other folders have them.
+    /// Refuses what is another function there. Comes before the configuration is placed.
+    pub fn settle(&mut self, shape: &ModelShape) -> Result<(), Error> {
+        let Some(hub) = &self.hub else { return Ok(()) };
+        hub.check(shape)?;
+        self.config.modules_to_save.extend(hub.modules_to_save(shape));
+        let theirs: Vec<String> = self.keys.values().cloned().collect();
+        let old: BTreeMap<String, Vec<usize>> =
+            self.keys.iter().map(|(ours, theirs)| (theirs.clone(), self.shapes[ours].clone())).collect();
+        self.keys = hub.keys(shape, &theirs);
+        self.shapes = self.keys.iter().map(|(ours, theirs)| (ours.clone(), old[theirs].clone())).collect();
+        Ok(())
     }
 
     /// The number of classes, where the folder holds a classification head.
     pub fn classes(&self) -> Option<usize> {
+        if let Some(hub) = &self.hub {
+            return hub.classes();
+        }
         ["classifier.weight", "classifier.out_proj.weight", "score.weight"]
             .iter()
             .find_map(|name| self.shapes.get(&format!("{KEY_PREFIX}{name}")))
             .and_then(|shape| shape.first().copied())
+    }
+
+    /// Writes this LoRA into `folder` as PEFT's own, whole or not at all: the same tensors, and no lambda, so that
+    /// every branch reads x. With lambda 0 that is the same function, with any other it is not.
+    pub fn write_as_plain_lora(&mut self, folder: &Path, card: &str) -> Result<(), Error> {
+        if !matches!(self.config.method, Method::Lora(_)) {
+            return Err(Error::Refused(format!(
+                "{}: a {} adapter is not a LoRA, and PEFT's LoRA folder can hold nothing else",
+                self.path.display(),
+                self.config.method.name()
+            )));
+        }
+        let config = AdapterConfig { sibo: Sibo::default(), ..self.config.clone() };
+        let mut tensors = Vec::new();
+        for (ours, theirs) in &self.keys {
+            tensors.push((ours.as_str(), &self.shapes[ours], self.file.read(theirs)?.into_f32()));
+        }
+        let strings = self.base_fingerprint.iter().map(|f| ("sibo.base".to_string(), json!(f).to_string()));
+        let strings = strings.collect();
+        sibo_files::write_all_or_nothing(folder, |part| {
+            let views =
+                tensors.iter().map(|(name, shape, values)| (*name, shape.as_slice(), values.as_slice()));
+            sibo_files::write_tensors(&part.join(TENSORS_FILE), views, strings)?;
+            write_config(&config, part)?;
+            Ok(sibo_files::write(&part.join(CARD_FILE), card.as_bytes())?)
+        })
     }
 
     /// Fills every parameter from the file; anything left over or missing on either side is one error.
@@ -86,7 +147,10 @@ impl Folder {
             return Err(Error::Mismatch { place, report: report.join("\n") });
         }
         for param in params.iter_mut() {
-            param.value = self.file.read(&self.keys[&param.name])?.into_f32();
+            let key = &self.keys[&param.name];
+            let head = self.hub.as_mut().and_then(|hub| hub.head_file.as_mut());
+            let file = head.filter(|head| head.shapes().contains_key(key)).unwrap_or(&mut self.file);
+            param.value = file.read(key)?.into_f32();
             if let Some(at) = param.value.iter().position(|v| !v.is_finite()) {
                 return Err(Error::Refused(format!(
                     "{}: `{}` holds {} at place {at}; a trained adapter has only finite numbers",
@@ -126,14 +190,18 @@ pub fn save_into(
         strings.insert("sibo".into(), config.sibo.to_json().to_string());
     }
     sibo_files::write_tensors(&folder.join(TENSORS_FILE), tensors, strings)?;
-    let mut keys = config.to_json();
-    if let Value::Object(map) = &mut keys {
+    write_config(config, folder)?;
+    sibo_files::write(&folder.join(CARD_FILE), card.as_bytes())?;
+    Ok(())
+}
+
+fn write_config(config: &AdapterConfig, folder: &Path) -> Result<(), sibo_files::Error> {
+    let mut config = config.to_json();
+    if let Value::Object(map) = &mut config {
         map.sort_keys();
     }
-    let config = serde_json::to_string_pretty(&keys).expect("a JSON value has a text");
-    sibo_files::write(&folder.join(CONFIG_FILE), format!("{config}\n").as_bytes())?;
-    sibo_files::write(&folder.join("README.md"), card.as_bytes())?;
-    Ok(())
+    let config = serde_json::to_string_pretty(&config).expect("a JSON value has a text");
+    sibo_files::write(&folder.join(CONFIG_FILE), format!("{config}\n").as_bytes())
 }
 
 /// The same object may stand in the tensors' header; one that contradicts the configuration is refused.

@@ -9,6 +9,7 @@
 //! Letters: T rows, D width of the residual stream, N out and K in features, R rank, M bottleneck.
 
 pub mod adapter;
+pub mod adapter_hub;
 pub mod bottleneck;
 pub mod branch;
 pub mod config;

@@ -94,6 +94,8 @@ pub struct ModelShape {
     pub family: &'static str,
     /// D, the width of the residual stream.
     pub width: usize,
+    /// Whether the FFN reads the residual stream through a norm, and not as it is (post-norm).
+    pub norm_before_ffn: bool,
     /// Linear and embedding modules: the tables, the layers one after the other, the head.
     pub modules: Vec<Module>,
     /// Path of each layer, such as `transformer.h.2`.

@@ -1,7 +1,7 @@
 //! What a language model is shown: verbatim text, or an instruction or chat for the run's own template.
 
 use crate::answer::{Judged, Reading};
-use crate::example::{Message, Role};
+use crate::example::Message;
 use serde::Serialize;
 
 /// What stands before a response.
@@ -10,7 +10,7 @@ use serde::Serialize;
 pub enum Prompt {
     /// These bytes and no template: `lm-eval`, `llm-adapters`, prompt-completion rows.
     Verbatim(String),
-    /// For the run's template: a chat template through [`Prompt::messages`], or [`Prompt::alpaca`].
+    /// For the run's template.
     Instruction {
         /// What to do.
         instruction: String,
@@ -21,55 +21,11 @@ pub enum Prompt {
     Chat(Vec<Message>),
 }
 
-impl Prompt {
-    /// The turns for a chat template; none for verbatim text, which takes no template.
-    pub fn messages(&self) -> Option<Vec<Message>> {
-        match self {
-            Prompt::Verbatim(_) => None,
-            Prompt::Chat(messages) => Some(messages.clone()),
-            Prompt::Instruction { instruction, input } => {
-                let content = match input.is_empty() {
-                    true => instruction.clone(),
-                    false => format!("{instruction}\n\n{input}"),
-                };
-                Some(vec![Message { role: Role::User, content }])
-            }
-        }
-    }
-
-    /// The text for a model without a chat template; none for a chat of more than one turn, which the
-    /// Alpaca template cannot hold.
-    pub fn alpaca(&self) -> Option<String> {
-        match self {
-            Prompt::Verbatim(text) => Some(text.clone()),
-            Prompt::Instruction { instruction, input } => Some(alpaca(instruction, input)),
-            Prompt::Chat(messages) => match messages.as_slice() {
-                [only] if only.role == Role::User => Some(alpaca(&only.content, "")),
-                _ => None,
-            },
-        }
-    }
-}
-
-/// The Alpaca template up to the response (Stanford Alpaca, `train.py`, Apache-2.0).
-pub fn alpaca(instruction: &str, input: &str) -> String {
-    if input.is_empty() {
-        return format!(
-            "Below is an instruction that describes a task. Write a response that appropriately completes the \
-             request.\n\n### Instruction:\n{instruction}\n\n### Response:\n"
-        );
-    }
-    format!(
-        "Below is an instruction that describes a task, paired with an input that provides further context. \
-         Write a response that appropriately completes the request.\n\n### Instruction:\n{instruction}\n\n\
-         ### Input:\n{input}\n\n### Response:\n"
-    )
-}
-
 /// The two texts of the LLM-Adapters project (AGI-Edgerunners/LLM-Adapters, code Apache-2.0, data ODC-By).
 ///
 /// They are data here: `finetune.py` and `evaluate.py` differ in white space, and numbers compare only when
-/// every byte is theirs, the indentation of their source included.
+/// every byte is theirs, the indentation of their source included. `sibo-text` has them as a template for rows of
+/// one's own, and knows nothing of tasks; a test of `sibo-train`, which knows both, holds the two equal.
 pub mod llm_adapters {
     /// What `finetune.py` puts before the response; it tokenises prompt and response as one text.
     pub fn training(instruction: &str, input: &str) -> String {
@@ -214,18 +170,6 @@ mod tests {
             assert_eq!(hash(llm_adapters::training(instruction, input)), training);
             assert_eq!(hash(llm_adapters::evaluation(instruction, input)), evaluation);
         }
-    }
-
-    #[test]
-    fn instructions_go_through_either_template() {
-        let with = Prompt::Instruction { instruction: "Add.".into(), input: "1 2".into() };
-        assert_eq!(with.messages().unwrap()[0].content, "Add.\n\n1 2");
-        let text = with.alpaca().unwrap();
-        assert!(text.ends_with("\n\n### Instruction:\nAdd.\n\n### Input:\n1 2\n\n### Response:\n"), "{text}");
-        let chat = Prompt::Chat(vec![Message { role: Role::User, content: "Add.".into() }]);
-        assert_eq!(chat.alpaca().unwrap(), alpaca("Add.", ""));
-        assert!(Prompt::Chat(vec![]).alpaca().is_none());
-        assert!(Prompt::Verbatim("x".into()).messages().is_none());
     }
 
     #[test]

@@ -19,8 +19,8 @@ fn save_load_in(case: &Case, compute: Compute) -> Vec<String> {
     let mut model = case.trained_in(compute);
     let place = tempfile::tempdir().expect("a temporary folder");
     let folder = place.path().join("adapter");
-    let config = &model.adapter().expect("an adapter").config;
-    if let Err(e) = folder::save(config, model.params(), &folder, model.fingerprint(), "A test's adapter.\n")
+    let before = model.adapter().expect("an adapter").config.clone();
+    if let Err(e) = folder::save(&before, model.params(), &folder, model.fingerprint(), "A test's adapter.\n")
     {
         return vec![format!("saving: {e}")];
     }
@@ -32,7 +32,6 @@ fn save_load_in(case: &Case, compute: Compute) -> Vec<String> {
     if names(&loaded) != names(&model) {
         return vec![format!("parameters {:?} instead of {:?}", names(&loaded), names(&model))];
     }
-    let before = &adapter.config;
     let after = &loaded.adapter().expect("an adapter").config;
     let mut wrong = Vec::new();
     if before.to_json() != after.to_json() {

@@ -24,7 +24,8 @@ pub(super) fn is_the_derivative(case: &Case) -> Option<Vec<String>> {
     if !known || case.boost == Boost::Rms || useless {
         return None;
     }
-    let droppy = matches!(case.method.name, "lora-dropout" | "houlsby-mam" | "lora-embedding");
+    let droppy =
+        matches!(case.method.name, "lora-dropout" | "houlsby-mam" | "lora-embedding" | "pfeiffer-on-sum");
     let dropout = droppy.then_some(Dropout { seed: 3, epoch: 2, base: true });
     Some(differences(case.trained(), dropout))
 }

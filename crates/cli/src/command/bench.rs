@@ -24,6 +24,9 @@ pub(crate) struct Args {
     /// Steps that count
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     steps: u16,
+    /// Keep only each layer's input and compute the layer again on the way back: less memory, more time
+    #[arg(long)]
+    recompute: bool,
 }
 
 /// torch.optim.AdamW's defaults, with a usual rate for LoRA: the work of a step does not depend on them.
@@ -37,11 +40,11 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     }
     let batch = Batch::new(model.arch(), &input.rows)?;
     let mut optimiser = Optimiser::adamw(0.9, 0.999, 1e-8, 0.01);
-    let first_loss = step(&mut model, &batch, &input.labels, &mut optimiser);
+    let first_loss = step(&mut model, &batch, &input.labels, args.recompute, &mut optimiser);
     let mut rounds = Vec::new();
     for _ in 0..args.steps {
         let start = Instant::now();
-        step(&mut model, &batch, &input.labels, &mut optimiser);
+        step(&mut model, &batch, &input.labels, args.recompute, &mut optimiser);
         rounds.push(start.elapsed().as_secs_f64());
     }
     let seconds = median(&rounds);
@@ -65,10 +68,16 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
 }
 
 /// One update; the mean loss before it.
-fn step(model: &mut Model, batch: &Batch, labels: &Labels, optimiser: &mut Optimiser) -> f64 {
+fn step(
+    model: &mut Model,
+    batch: &Batch,
+    labels: &Labels,
+    recompute: bool,
+    optimiser: &mut Optimiser,
+) -> f64 {
     model.params_mut().zero_grads();
     let count = Model::count_labels(labels);
-    let out = model.forward_backward(batch, labels, 1.0 / count as f32, None, false);
+    let out = model.forward_backward(batch, labels, 1.0 / count as f32, None, recompute);
     optimiser.step(model.params_mut(), LR);
     out.loss_sum / count as f64
 }

@@ -7,6 +7,7 @@ mod chat;
 mod completions;
 mod env;
 mod eval;
+mod export;
 mod generate;
 mod init;
 mod inspect;
@@ -27,6 +28,7 @@ pub(crate) enum Command {
     Generate(generate::Args),
     Chat(chat::Args),
     Merge(merge::Args),
+    Export(export::Args),
     Methods(methods::Args),
     Tasks(tasks::Args),
     Inspect(inspect::Args),
@@ -46,6 +48,7 @@ pub(crate) fn run(command: Command, app: &App) -> anyhow::Result<()> {
         Command::Generate(args) => generate::run(args, app),
         Command::Chat(args) => chat::run(args, app),
         Command::Merge(args) => merge::run(args, app),
+        Command::Export(args) => export::run(args, app),
         Command::Methods(methods::Args {}) => methods::run(app),
         Command::Tasks(tasks::Args {}) => tasks::run(app),
         Command::Inspect(args) => inspect::run(args, app),

@@ -91,6 +91,9 @@ struct Flags {
     /// Optimiser steps, instead of passes
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     max_steps: Option<String>,
+    /// Keep only each layer's input and compute the layer again on the way back: less memory, more time
+    #[arg(long)]
+    recompute: bool,
     /// Seed of initial values, order and dropout
     #[arg(long, value_name = "N")]
     seed: Option<String>,
@@ -118,6 +121,7 @@ impl Flags {
             ("training.learning_rate", self.learning_rate.clone()),
             ("training.num_train_epochs", self.num_train_epochs.clone()),
             ("training.max_steps", self.max_steps.clone()),
+            ("training.gradient_checkpointing", self.recompute.then(|| "true".to_string())),
             ("seed", self.seed.clone()),
         ]
         .into_iter()
@@ -323,6 +327,17 @@ mod tests {
             assigned(&args.flags),
             json!({"model": "7", "adapter": {"sibo": {"lambda": 0.35}, "r": 4, "target_modules": ["q_proj", "v_proj"]}})
         );
+    }
+
+    #[test]
+    fn recompute_is_the_recipe_s_gradient_checkpointing() {
+        let recompute = |words: &[&str]| {
+            let words: Vec<&str> =
+                ["--model", "m", "--rows", "r", "--output-dir", "o"].iter().chain(words).copied().collect();
+            read_recipe(&args(&words)).unwrap().training.gradient_checkpointing
+        };
+        assert!(recompute(&["--recompute"]));
+        assert!(!recompute(&[]));
     }
 
     #[test]

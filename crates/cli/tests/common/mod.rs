@@ -138,12 +138,12 @@ impl Place {
         self.write(name, value.to_string());
     }
 
-    /// A stored case's adapter, below `adapters/`.
+    /// A stored case's adapter, below `models/`.
     pub(crate) fn adapter(&self, case: &str) -> String {
-        for file in ["adapter_config.json", "adapter_model.safetensors"] {
-            let bytes =
-                std::fs::read(data().join("cases").join(case).join("adapter").join(file)).expect("a file");
-            self.write(&format!("models/{case}/{file}"), bytes);
+        for entry in std::fs::read_dir(data().join("cases").join(case).join("adapter")).expect("an adapter") {
+            let entry = entry.expect("an entry");
+            let bytes = std::fs::read(entry.path()).expect("a file");
+            self.write(&format!("models/{case}/{}", entry.file_name().to_string_lossy()), bytes);
         }
         case.into()
     }

@@ -55,8 +55,13 @@ pub struct BottleneckConfig {
     pub scaling: f32,
     /// Initial values.
     pub init: AdapterInit,
-    /// Dropout on what the branch reads.
+    /// Dropout on what the branch reads,
     pub dropout: f32,
+    /// or, as adapter-hub has it, on what the branch gives.
+    pub dropout_after_up: bool,
+    /// adapter-hub's option, for `houlsby` and `pfeiffer`: the adapter reads the residual sum behind its sub-layer, after
+    /// the norm where one follows, and not the sub-layer's output; what it gives joins the sum.
+    pub original_ln_before: bool,
     /// `in_linear` only: which linears; the family's own choice by default.
     pub targets: Targets,
 }
@@ -77,6 +82,8 @@ impl BottleneckConfig {
             scaling: 1.0,
             init: AdapterInit::Bert,
             dropout: 0.0,
+            dropout_after_up: false,
+            original_ln_before: false,
             targets: Targets::Default,
         }
     }
@@ -144,6 +151,15 @@ impl BottleneckConfig {
             }
         };
         config.dropout = reader.probability("dropout")?;
+        config.dropout_after_up = reader.flag("dropout_after_up")?;
+        config.original_ln_before = reader.flag("original_ln_before")?;
+        if config.original_ln_before && !matches!(form, Form::Houlsby | Form::Pfeiffer) {
+            return Err(Error::key(
+                &place,
+                "original_ln_before",
+                format!("has no meaning for {}; it says what houlsby and pfeiffer read", form.name()),
+            ));
+        }
         if let Some(targets) = read_targets(reader, "target_modules")? {
             if form != Form::InLinear {
                 return Err(Error::key(
@@ -163,29 +179,40 @@ impl BottleneckConfig {
             Size::Fraction(factor) => ("reduction_factor", json!(factor)),
         };
         let number = |x: f32| json!(x.to_string().parse::<f64>().unwrap_or(f64::from(x)));
-        let word = match self.activation {
-            Activation::Relu => "relu",
-            Activation::Silu => "swish",
-            Activation::GeluErf | Activation::GeluTanh => "gelu",
-            Activation::Tanh => "tanh",
-        };
         let init = if self.init == AdapterInit::Bert { "bert" } else { "mam_adapter" };
         let entries = [
             ("method", json!(self.form.name())),
             (size_key, size),
-            ("non_linearity", json!(word)),
+            ("non_linearity", json!(word(self.activation))),
             ("scaling", number(self.scaling)),
             ("init", json!(init)),
             ("dropout", number(self.dropout)),
         ];
         object.extend(entries.map(|(k, v)| (k.to_string(), v)));
+        for (key, on) in
+            [("dropout_after_up", self.dropout_after_up), ("original_ln_before", self.original_ln_before)]
+        {
+            if on {
+                object.insert(key.into(), json!(true));
+            }
+        }
         if self.targets != Targets::Default {
             object.insert("target_modules".into(), write_targets(&self.targets));
         }
     }
 }
 
-fn activation(word: &str) -> Option<Activation> {
+/// The name of an adapter's activation; LLM-Adapters and adapter-hub have the same names.
+pub(super) fn word(activation: Activation) -> &'static str {
+    match activation {
+        Activation::Relu => "relu",
+        Activation::Silu => "swish",
+        Activation::GeluErf | Activation::GeluTanh => "gelu",
+        Activation::Tanh => "tanh",
+    }
+}
+
+pub(super) fn activation(word: &str) -> Option<Activation> {
     Some(match word {
         "tanh" => Activation::Tanh,
         "relu" => Activation::Relu,

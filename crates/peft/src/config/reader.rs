@@ -77,7 +77,12 @@ impl Reader {
     }
 
     pub(super) fn flag(&mut self, key: &str) -> Result<bool, Error> {
-        Ok(self.typed(key, "true or false", Value::as_bool)?.unwrap_or(false))
+        self.flag_or(key, false)
+    }
+
+    /// A flag that is on, or off, where it is not given.
+    pub(super) fn flag_or(&mut self, key: &str, default: bool) -> Result<bool, Error> {
+        Ok(self.typed(key, "true or false", Value::as_bool)?.unwrap_or(default))
     }
 
     pub(super) fn list(&mut self, key: &str) -> Result<Option<Vec<String>>, Error> {

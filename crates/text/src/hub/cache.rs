@@ -205,7 +205,8 @@ fn sha256(path: &Path) -> std::io::Result<String> {
 /// Configuration and every file of the weights.
 fn whole_model(folder: &Path) -> bool {
     let has = |name: &str| folder.join(name).is_file();
-    if has("adapter_config.json") && has("adapter_model.safetensors") {
+    let adapter = has("adapter_model.safetensors") || has("adapter.safetensors");
+    if has("adapter_config.json") && adapter {
         return true;
     }
     let sharded = || {

@@ -9,13 +9,16 @@ use super::{HubError, Kind, RepoId};
 pub(super) const INDEX: &str = "model.safetensors.index.json";
 
 /// One-file weights, in the order in which they are taken.
-const WEIGHTS: [&str; 3] = ["model.safetensors", INDEX, "adapter_model.safetensors"];
+const WEIGHTS: [&str; 4] = ["model.safetensors", INDEX, "adapter_model.safetensors", "adapter.safetensors"];
 
 /// Configuration and tokenizer files.
-const BESIDE: [&str; 11] = [
+const BESIDE: [&str; 13] = [
     "config.json",
     "generation_config.json",
     "adapter_config.json",
+    // The head of an adapter-hub adapter.
+    "head_config.json",
+    "model_head.safetensors",
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",

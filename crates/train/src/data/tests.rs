@@ -145,3 +145,29 @@ fn a_data_set_is_known_by_every_token_and_label() {
     assert_ne!(base.fingerprint(), other.fingerprint());
     assert_eq!(base.fingerprint(), testing::token_rows(5, 60).fingerprint());
 }
+
+/// The benchmarks' prompts and the template for rows of one's own are one project's texts, kept in two crates that
+/// do not know each other.
+#[test]
+fn both_homes_of_the_llm_adapters_texts_are_equal() {
+    use sibo_tasks::prompt::llm_adapters;
+    let m = made("llama", None);
+    let template = Template::choose("llm-adapters", &m.tokenizer, 0).unwrap();
+    let rows =
+        [("Which is odd, 3 or 4?", ""), ("Add.\n\tNow {{ so }}.", "1 2\n3  "), ("  a < b & c ", "é\u{a0}")];
+    for (instruction, input) in rows {
+        for (purpose, expected) in [
+            (Purpose::Training, llm_adapters::training(instruction, input)),
+            (Purpose::Evaluation, llm_adapters::evaluation(instruction, input)),
+        ] {
+            let row = Sample::Instruction {
+                instruction: instruction.into(),
+                input: input.into(),
+                output: "7".into(),
+            };
+            let got = template.render(&row, purpose).unwrap();
+            assert_eq!((got.prompt, got.joint_tokens), (expected, true), "{purpose:?}");
+        }
+    }
+    assert_ne!(llm_adapters::training("a", ""), llm_adapters::evaluation("a", ""));
+}
