@@ -97,7 +97,7 @@ pub(crate) struct ModelArgs {
     /// The base model: a name below --models, a folder in Hugging Face's form, or a hub id (org/name or org/name@revision)
     #[arg(long, value_name = "MODEL")]
     pub(crate) model: String,
-    /// The adapter: a folder that PEFT or `sibo train` wrote, or a hub id; without it, the base model
+    /// The adapter: a folder that PEFT, adapter-hub or `sibo train` wrote, or a hub id; without it, the base model
     #[arg(long, value_name = "ADAPTER")]
     pub(crate) adapter: Option<String>,
     /// Numbers in which the frozen products are computed

@@ -210,7 +210,7 @@ def exported(binary, name, data, scratch):
                     "--output", str(out), "--quiet"], check=True, stdout=subprocess.DEVNULL)  # fmt: skip
     # A classifier comes back as adapter-hub's own head.
     model = load(data / "models" / folder, FLEX if kind == STATIC else kind)
-    model.load_adapter(str(out), set_active=True)
+    model.load_adapter(str(out), set_active=True, use_safetensors=True)
     model.eval()
     ids = json.loads((case / "ids.json").read_text())
     want, worst = load_file(case / "expected.safetensors"), 0.0

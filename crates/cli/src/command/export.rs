@@ -39,7 +39,7 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with_all = ["format", "model"])]
     as_plain_lora: bool,
     /// The form to write; needs --model
-    #[arg(long, value_enum, required_unless_present = "as_plain_lora")]
+    #[arg(long, value_enum)]
     format: Option<Format>,
     /// The base model: a name below --models, a folder, or a hub id
     #[arg(long, value_name = "MODEL")]
@@ -59,6 +59,9 @@ enum Format {
 }
 
 pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
+    if !args.as_plain_lora && args.format.is_none() {
+        return Err(usage("say what to write: --as-plain-lora, --format adapter-hub or --format sibo"));
+    }
     ensure!(!args.output.exists(), "{}: is there already; give another folder", args.output.display());
     places::check_folder(&args.output)?;
     let adapter = app.places.model(&args.adapter)?;
@@ -107,7 +110,7 @@ fn for_adapter_hub(base: &Path, model: &Model, output: &Path, app: &App) -> anyh
     let target = Target { name: &name, model_type, model_class, fingerprint: model.fingerprint() };
     let card = format!(
         "---\nlibrary_name: adapters\ntags:\n- {model_type}\n---\n\nA {} adapter, written by `sibo export` for adapter-hub:\n\n\
-         ```python\nmodel = adapters.AutoAdapterModel.from_pretrained(base)\nmodel.load_adapter(folder, set_active=True)\n```\n",
+         ```python\nmodel = adapters.AutoAdapterModel.from_pretrained(base)\nmodel.load_adapter(folder, set_active=True, use_safetensors=True)\n```\n",
         adapter.method.name()
     );
     let (shape, tensor) = (model.shape(), |name: &str| model.tensor(name));
@@ -159,7 +162,7 @@ fn as_plain_lora(mut adapter: Folder, output: &Path, app: &App) -> anyhow::Resul
     adapter.write_as_plain_lora(output, &card)?;
     if lossy {
         app.out.warn(format!(
-            "lambda {lambda} is dropped. Every branch now reads x where it was trained to read (1 - lambda) x + lambda h0, \
+            "lambda {lambda} is dropped. Every injected branch now reads x where it was trained to read (1 - lambda) x + lambda h0, \
              so this folder computes something else than {}; measure it before you use it",
             adapter.path.display()
         ));
