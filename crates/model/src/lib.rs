@@ -18,6 +18,7 @@ mod attention;
 mod backbone;
 mod batch;
 mod beam;
+mod cache;
 mod config;
 mod embedding;
 mod ffn;

@@ -3,6 +3,7 @@
 
 use super::pack::Strided;
 use crate::isa::Isa;
+use crate::work;
 use rayon::prelude::*;
 
 /// Floats of w in one task.
@@ -10,17 +11,19 @@ const TASK: usize = 64 * 1024;
 /// Rows of w, and of x at most, in one group of inner products.
 const GROUP: usize = 4;
 
-/// y = beta y + alpha x w^T; x (rows, depth), w (columns, depth), y (rows, columns), all row-major.
+/// y = beta y + alpha x w^T; x (rows, depth), w (columns, depth), y (rows, columns).
 #[derive(Clone, Copy)]
-pub(super) struct FewRows {
-    pub(super) rows: usize,
-    pub(super) columns: usize,
-    pub(super) depth: usize,
-    pub(super) alpha: f32,
-    pub(super) x: Strided,
-    pub(super) w: Strided,
-    pub(super) beta: f32,
-    pub(super) y: *mut f32,
+pub(crate) struct FewRows {
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    pub(crate) depth: usize,
+    pub(crate) alpha: f32,
+    pub(crate) x: Strided,
+    pub(crate) w: Strided,
+    pub(crate) beta: f32,
+    pub(crate) y: *mut f32,
+    /// The distance between rows of y.
+    pub(crate) y_row: usize,
 }
 
 // SAFETY: tasks read x and w and write disjoint columns of y.
@@ -57,11 +60,12 @@ impl FewRows {
     /// # Safety
     /// The shapes describe memory valid for reading (x, w) and writing (y), and y overlaps neither
     /// x nor w.
-    pub(super) unsafe fn run(self, isa: Isa) {
+    pub(crate) unsafe fn run(self, isa: Isa) {
         let kernels = Kernels::of(isa);
         let block = (TASK / self.depth.max(1)).next_multiple_of(GROUP);
         let task = |i: usize| {
             let end = ((i + 1) * block).min(self.columns);
+            work::add_f32(self.rows * (end - i * block) * self.depth);
             for first in (i * block..end).step_by(GROUP) {
                 // SAFETY: the caller's promise; columns first..first + 4 belong to this task.
                 unsafe { self.columns(&kernels, first, GROUP.min(end - first)) };
@@ -104,7 +108,7 @@ impl FewRows {
             for (j, product) in products[..count].iter().enumerate() {
                 // SAFETY: the element lies inside y and belongs to this task.
                 unsafe {
-                    let y = self.y.add((t + r) * self.columns + first + j);
+                    let y = self.y.add((t + r) * self.y_row + first + j);
                     let old = if self.beta == 0.0 { 0.0 } else { self.beta * *y };
                     *y = self.alpha * product + old;
                 }
