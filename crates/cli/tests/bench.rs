@@ -55,3 +55,24 @@ fn scoring_and_generation_give_figures() {
     std::fs::write(&questions, r#"{"questions": [[[], [[9]]]]}"#).unwrap();
     fails(&mut bench("score", &questions), 1, &["questions.json: question 0", "holds no token"]);
 }
+
+#[test]
+fn overhead_counts_what_the_formula_says_and_sibo_adds_no_product() {
+    let dir = tempfile::tempdir().unwrap();
+    let plot = dir.path().join("overhead.svg");
+    let mut command = sibo();
+    command.arg("overhead").arg(data().join("models/llama-gqa"));
+    command.args(["--shapes", "2x7,3x20", "--rounds", "2", "--set", "r=3", "--json", "--plot"]).arg(&plot);
+    let found: Value = serde_json::from_str(&succeeds(&mut command)).unwrap();
+    let numbers = &found["trained_numbers"];
+    assert!(numbers["plain"].as_u64().unwrap() > 0 && numbers["plain"] == numbers["sibo"]);
+    for shape in found["shapes"].as_array().unwrap() {
+        let total = &shape["formula"]["total"];
+        assert!(*total == shape["plain"]["flop"] && *total == shape["sibo"]["flop"], "{shape}");
+        assert!(shape["time_ratio"].as_f64().unwrap() > 0.0);
+    }
+    assert!(std::fs::read_to_string(plot).unwrap().contains("tokens of a step"));
+    let mut command = sibo();
+    command.arg("overhead").arg(data().join("models/llama-gqa")).args(["--method", "bitfit"]);
+    fails(&mut command, 1, &["sibo"]);
+}

@@ -4,7 +4,7 @@ mod common;
 
 use common::{fails, sibo, succeeds};
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 16] = [
     "quickstart",
     "init",
     "train",
@@ -17,6 +17,7 @@ const COMMANDS: [&str; 15] = [
     "inspect",
     "trace",
     "bench",
+    "overhead",
     "env",
     "completions",
     "help",

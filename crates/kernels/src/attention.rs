@@ -134,6 +134,13 @@ pub fn forward(
     });
 }
 
+/// How many pairs of a query and a key of a sequence of `len` rows are multiplied for each head: with a causal mask, the
+/// keys that the last query of each block sees.
+pub fn computed_pairs(len: usize, causal: bool) -> usize {
+    let seen = |first: usize| if causal { (first + head::QUERY_BLOCK).min(len) } else { len };
+    (0..len).step_by(head::QUERY_BLOCK).map(|first| head::QUERY_BLOCK.min(len - first) * seen(first)).sum()
+}
+
 fn tasks(seqs: &[Seq], heads: usize) -> Vec<(Seq, usize)> {
     let alive = seqs.iter().filter(|s| s.len > 0);
     alive.flat_map(|s| (0..heads).map(move |h| (*s, h))).collect()

@@ -12,6 +12,7 @@ mod init;
 mod inspect;
 mod merge;
 mod methods;
+mod overhead;
 mod quickstart;
 mod tasks;
 mod trace;
@@ -32,6 +33,7 @@ pub(crate) enum Command {
     Inspect(inspect::Args),
     Trace(trace::Args),
     Bench(bench::Args),
+    Overhead(overhead::Args),
     Env(env::Args),
     Completions(completions::Args),
 }
@@ -51,6 +53,7 @@ pub(crate) fn run(command: Command, app: &App) -> anyhow::Result<()> {
         Command::Inspect(args) => inspect::run(args, app),
         Command::Trace(args) => trace::run(args, app),
         Command::Bench(args) => bench::run(args, app),
+        Command::Overhead(args) => overhead::run(args, app),
         Command::Env(env::Args {}) => env::run(app),
         Command::Completions(args) => completions::run(args),
     }

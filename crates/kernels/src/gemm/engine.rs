@@ -206,6 +206,8 @@ impl<O: Operands> Product<O> {
     /// tiles of the left once for each pass over the panels.
     unsafe fn task<M: Micro>(&self, isa: Isa, rows: Span, columns: Span, a_tile: *mut f32, buffer: *mut f32) {
         let (order, target) = (self.operands.order(), &self.target);
+        // Sixteen rows are two tiles of eight: fourteen and two would leave the second mostly idle.
+        let high = M::height(rows.count.div_ceil(rows.count.div_ceil(M::MR)));
         let mut done = 0;
         for from in (0..self.shape.2).step_by(DEPTH) {
             let depth = DEPTH.min(self.shape.2 - from);
@@ -215,12 +217,12 @@ impl<O: Operands> Product<O> {
             // block of panels.
             unsafe {
                 let (panels, distance) = self.operands.right(isa, columns, steps, M::NR, buffer);
-                for r in (0..rows.count).step_by(M::MR) {
-                    let count = M::MR.min(rows.count - r);
+                for r in (0..rows.count).step_by(high) {
+                    let count = high.min(rows.count - r);
                     let height = M::height(count);
                     let first = rows.first + r;
                     self.operands.left(isa, Span { first, count }, steps, height, a_tile);
-                    let next = M::MR.min(rows.count - r - count);
+                    let next = high.min(rows.count - r - count);
                     let ahead = self.operands.ahead(Span { first: first + count, count: next }, steps);
                     let parts = columns.count.div_ceil(M::NR);
                     for (p, j) in (0..columns.count).step_by(M::NR).enumerate() {
