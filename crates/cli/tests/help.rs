@@ -18,6 +18,7 @@ const COMMANDS: [&str; 16] = [
     "inspect",
     "trace",
     "bench",
+    "overhead",
     "env",
     "completions",
     "help",

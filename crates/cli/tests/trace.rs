@@ -161,37 +161,3 @@ fn a_place_that_cannot_be_written_is_named() {
         &["/proc: cannot write into the folder"],
     );
 }
-
-#[test]
-fn bench_prints_one_line_for_programs() {
-    let folder = data().join("cases/llama-gqa-lora");
-    let mut command = sibo();
-    command
-        .arg("bench")
-        .arg("--model")
-        .arg(data().join("models/llama-gqa"))
-        .arg("--adapter")
-        .arg(folder.join("adapter"));
-    command.arg("--ids").arg(folder.join("ids.json")).args(["--steps", "3", "--threads", "2", "--json"]);
-    let text = succeeds(&mut command);
-    assert_eq!(text.trim_end().lines().count(), 1);
-    let line: Value = serde_json::from_str(&text).unwrap();
-    assert_eq!(line["rounds"].as_array().unwrap().len(), 3);
-    let (mut file, first) = (
-        TensorFile::open(&folder.join("expected.safetensors")).unwrap(),
-        line["first_loss"].as_f64().unwrap(),
-    );
-    let loss = f64::from(file.read("loss").unwrap().into_f32()[0]);
-    assert!((first - loss).abs() < 1e-4 * loss, "{first} {loss}");
-    assert!(line["seconds_per_step"].as_f64().unwrap() > 0.0 && line["peak_mib"].as_f64().unwrap() > 1.0);
-    fails(
-        sibo()
-            .arg("bench")
-            .arg("--model")
-            .arg(data().join("models/llama-gqa"))
-            .arg("--ids")
-            .arg(folder.join("ids.json")),
-        1,
-        &["needs an adapter"],
-    );
-}

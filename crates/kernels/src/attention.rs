@@ -4,12 +4,13 @@
 //! Work is split over (sequence, key/value head). Within one, queries run block after block, so
 //! that the sums into dk and dv have a fixed order.
 
+mod decode;
 mod head;
 
-use crate::Rows;
 use crate::drop;
 use crate::isa::isa;
 use crate::split::{length, same_shape};
+use crate::{Rows, work};
 use head::{Gradients, Head, Shared};
 use rayon::prelude::*;
 
@@ -49,16 +50,14 @@ pub struct AttnDrop<'a> {
 }
 
 /// A sequence whose keys and values were kept from earlier steps.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct CachedSeq<'a> {
     /// The first row of its queries.
     pub q_start: usize,
     /// The number of its queries: the last `q_len` of the `k_len` positions.
     pub q_len: usize,
-    /// (k_len, G * C)
-    pub k: &'a [f32],
-    /// (k_len, G * C)
-    pub v: &'a [f32],
+    /// Keys and values in the order of the positions, each block (some, G * C): together k_len.
+    pub blocks: Vec<(&'a [f32], &'a [f32])>,
     /// The number of positions.
     pub k_len: usize,
 }
@@ -135,6 +134,13 @@ pub fn forward(
     });
 }
 
+/// How many pairs of a query and a key of a sequence of `len` rows are multiplied for each head: with a causal mask, the
+/// keys that the last query of each block sees.
+pub fn computed_pairs(len: usize, causal: bool) -> usize {
+    let seen = |first: usize| if causal { (first + head::QUERY_BLOCK).min(len) } else { len };
+    (0..len).step_by(head::QUERY_BLOCK).map(|first| head::QUERY_BLOCK.min(len - first) * seen(first)).sum()
+}
+
 fn tasks(seqs: &[Seq], heads: usize) -> Vec<(Seq, usize)> {
     let alive = seqs.iter().filter(|s| s.len > 0);
     alive.flat_map(|s| (0..heads).map(move |h| (*s, h))).collect()
@@ -165,40 +171,61 @@ fn check_drop(drop: Option<&AttnDrop>, rows: usize) {
 pub fn cached(shape: &AttnShape, seqs: &[CachedSeq], q: &Rows, o: &mut Rows) {
     shape.check(q);
     same_shape("q", q, "o", o);
+    check_cached(shape, seqs, q.rows());
+    let isa = isa();
+    let o = Shared::new(o.data_mut(), q.width());
+    let (few, many): (Vec<&CachedSeq>, Vec<&CachedSeq>) =
+        seqs.iter().filter(|s| s.q_len > 0).partition(|s| s.q_len <= decode::FEW_QUERIES);
+    let groups: Vec<(&CachedSeq, usize)> =
+        few.into_iter().flat_map(|s| (0..shape.kv_heads).map(move |g| (s, g))).collect();
+    // SAFETY: the sequences' query rows do not overlap (checked above), and each task has columns of its own.
+    groups.into_par_iter().for_each(|(s, g)| unsafe { decode::group(isa, shape, s, g, q, o) });
+    for s in many {
+        let (k, v) = (joined(s, |b| b.0), joined(s, |b| b.1));
+        (0..shape.heads).into_par_iter().for_each(|head| {
+            let head = Head {
+                isa,
+                shape,
+                q,
+                q_start: s.q_start,
+                queries: s.q_len,
+                k: &k,
+                v: &v,
+                kv_start: 0,
+                keys: s.k_len,
+                head,
+                drop: None,
+            };
+            // SAFETY: the sequences' query rows do not overlap (checked above).
+            unsafe { head.forward(o, None) };
+        });
+    }
+}
+
+/// All blocks of one side end to end.
+fn joined<'a>(s: &CachedSeq<'a>, side: impl Fn(&(&'a [f32], &'a [f32])) -> &'a [f32]) -> Vec<f32> {
+    s.blocks.iter().map(side).collect::<Vec<_>>().concat()
+}
+
+#[track_caller]
+fn check_cached(shape: &AttnShape, seqs: &[CachedSeq], rows: usize) {
     let mut end = 0;
     for s in seqs {
-        length("k", s.k.len(), s.k_len * shape.kv_width());
-        length("v", s.v.len(), s.k_len * shape.kv_width());
+        for (k, v) in &s.blocks {
+            length("v", v.len(), k.len());
+            assert!(k.len().is_multiple_of(shape.kv_width()), "a block of keys ends inside a position");
+        }
+        let kept: usize = s.blocks.iter().map(|(k, _)| k.len()).sum();
+        length("k", kept, s.k_len * shape.kv_width());
+        work::add_bytes(2 * size_of::<f32>() * kept);
         assert!(s.q_len <= s.k_len, "{} queries but {} positions", s.q_len, s.k_len);
         assert!(
-            s.q_start >= end && s.q_start + s.q_len <= q.rows(),
-            "queries from row {} overlap those before or leave the {} rows",
+            s.q_start >= end && s.q_start + s.q_len <= rows,
+            "queries from row {} overlap those before or leave the {rows} rows",
             s.q_start,
-            q.rows()
         );
         end = s.q_start + s.q_len;
     }
-    let isa = isa();
-    let o = Shared::new(o.data_mut(), q.width());
-    let tasks: Vec<(&CachedSeq, usize)> =
-        seqs.iter().filter(|s| s.q_len > 0).flat_map(|s| (0..shape.heads).map(move |h| (s, h))).collect();
-    tasks.into_par_iter().for_each(|(s, head)| {
-        let head = Head {
-            isa,
-            shape,
-            q,
-            q_start: s.q_start,
-            queries: s.q_len,
-            k: s.k,
-            v: s.v,
-            kv_start: 0,
-            keys: s.k_len,
-            head,
-            drop: None,
-        };
-        // SAFETY: the sequences' query rows do not overlap (checked above).
-        unsafe { head.forward(o, None) };
-    });
 }
 
 /// The gradients of [`forward`], overwritten for the rows of all sequences: do_, dq (T, H * C); dk,

@@ -7,7 +7,7 @@ mod store;
 mod turn;
 
 use crate::Rows;
-use crate::gemm;
+use crate::{gemm, work};
 use pack::{PANEL, Packed, fold, hash_values};
 use rayon::prelude::*;
 pub use store::Store;
@@ -84,7 +84,10 @@ impl FrozenWeight {
         assert_eq!(x.rows(), y.rows(), "x and y differ in rows");
         match &self.values {
             Values::F32(values) => gemm::nt(1.0, x, values, 0.0, y),
-            Values::Bf16(packed) => product::forward(packed, x, y),
+            Values::Bf16(packed) => {
+                work::add_bytes(packed.bytes());
+                product::forward(packed, x, y);
+            }
         }
     }
 
@@ -95,7 +98,10 @@ impl FrozenWeight {
         assert_eq!(dy.rows(), dx.rows(), "dy and dx differ in rows");
         match &self.values {
             Values::F32(values) => gemm::nn(1.0, dy, values, beta, dx),
-            Values::Bf16(packed) => product::backward(packed, dy, beta, dx),
+            Values::Bf16(packed) => {
+                work::add_bytes(packed.bytes());
+                product::backward(packed, dy, beta, dx);
+            }
         }
     }
 

@@ -10,8 +10,11 @@ mod transpose;
 use crate::Rows;
 use crate::isa::isa;
 use crate::split::length;
+use crate::work;
 pub(crate) use engine::{Operands, Product, Span, Target};
-use few::FewRows;
+pub(crate) use few::FewRows;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use micro::dot_pairs;
 pub(crate) use micro::{A_STRIDE, Ahead, Order};
 pub(crate) use pack::{Strided, product};
 
@@ -23,12 +26,13 @@ pub fn nt(alpha: f32, x: &Rows, w: &[f32], beta: f32, y: &mut Rows) {
     assert_eq!(x.rows(), y.rows(), "x and y differ in rows");
     length("w", w.len(), y.width() * x.width());
     let (rows, columns, depth) = (x.rows(), y.width(), x.width());
+    work::add_bytes(size_of_val(w));
     let (x, w) = (Strided::rows(x.data(), depth), Strided::rows(w, depth));
     let c = y.data_mut().as_mut_ptr();
     // SAFETY: the lengths were checked above, and `y` is borrowed exclusively.
     unsafe {
         if rows <= FEW_ROWS && rows > 0 && columns > 0 {
-            let few = FewRows { rows, columns, depth, alpha, x, w, beta, y: c };
+            let few = FewRows { rows, columns, depth, alpha, x, w, beta, y: c, y_row: columns };
             few.run(isa());
         } else {
             let target = Target { alpha, beta, c, row: columns };
@@ -42,6 +46,7 @@ pub fn nn(alpha: f32, dy: &Rows, w: &[f32], beta: f32, dx: &mut Rows) {
     assert_eq!(dy.rows(), dx.rows(), "dy and dx differ in rows");
     length("w", w.len(), dy.width() * dx.width());
     let shape = (dy.rows(), dx.width(), dy.width());
+    work::add_bytes(size_of_val(w));
     let (a, b) = (Strided::rows(dy.data(), shape.2), Strided::rows(w, shape.1));
     let target = Target { alpha, beta, c: dx.data_mut().as_mut_ptr(), row: shape.1 };
     // SAFETY: the lengths were checked above, and `dx` is borrowed exclusively.

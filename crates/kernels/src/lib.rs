@@ -31,11 +31,13 @@ mod math;
 pub mod mix;
 pub mod norm;
 pub mod optim;
+pub mod peak;
 pub mod pool;
 pub mod probe;
 pub mod rope;
 mod rows;
 mod split;
+pub mod work;
 
 #[cfg(test)]
 mod testing;

@@ -1,9 +1,10 @@
 //! The attention sub-layer: projections, rotary positions, attention over each row, output projection,
 //! and the adapter after it.
 
+use crate::cache::KvLayer;
 use crate::layer::{Context, DropSite};
 use crate::linear::{Grads, Linear, LinearSaved, series_backward, series_forward};
-use sibo_kernels::attention::{self, AttnDrop, CachedSeq};
+use sibo_kernels::attention::{self, AttnDrop};
 use sibo_kernels::{Rows, elementwise, rope};
 use sibo_peft::{Branch, BranchSaved, Params};
 
@@ -34,12 +35,6 @@ pub(crate) struct AttentionSaved {
     adapter: Option<(Rows, BranchSaved)>,
 }
 
-/// Keys and values of earlier tokens, for each row: (past, G C).
-#[derive(Clone, Default)]
-pub(crate) struct KvLayer {
-    pub(crate) rows: Vec<(Vec<f32>, Vec<f32>)>,
-}
-
 impl Attention {
     /// The sub-layer's output (T, D) from n (T, D). With a cache, the batch holds new tokens only and
     /// nothing is kept for a backward pass.
@@ -59,8 +54,14 @@ impl Attention {
         let mut o = Rows::scratch(n.rows(), q.width());
         let shape = cx.arch.attention();
         if let Some(cache) = cache {
-            let seqs = extend(cache, cx, &k, &v);
-            attention::cached(&shape, &seqs, &q, &mut o);
+            let fresh = cache.is_empty();
+            cache.extend(&cx.batch.seqs, &k, &v);
+            if fresh {
+                let mut lse = vec![0.0; n.rows() * cx.arch.heads];
+                attention::forward(&shape, &cx.batch.seqs, &q, &k, &v, None, &mut o, &mut lse);
+            } else {
+                attention::cached(&shape, &cache.sequences(&cx.batch.seqs), &q, &mut o);
+            }
             let (y, _) = self.output.forward(call, params, &o);
             return (self.adapter.as_ref().map(|b| series_forward(b, call, params, &y).0).unwrap_or(y), None);
         }
@@ -139,22 +140,6 @@ impl Attention {
     pub(crate) fn trains(&self) -> bool {
         self.adapter.is_some() || self.linears().iter().any(|l| l.trains())
     }
-}
-
-/// Appends the new keys and values to each row's and points attention at all of them.
-fn extend<'a>(cache: &'a mut KvLayer, cx: &Context, k: &Rows, v: &Rows) -> Vec<CachedSeq<'a>> {
-    let width = k.width();
-    for (seq, (keys, values)) in cx.batch.seqs.iter().zip(&mut cache.rows) {
-        let range = seq.start * width..(seq.start + seq.len) * width;
-        keys.extend_from_slice(&k.data()[range.clone()]);
-        values.extend_from_slice(&v.data()[range]);
-    }
-    cx.batch
-        .seqs
-        .iter()
-        .zip(&cache.rows)
-        .map(|(seq, (k, v))| CachedSeq { q_start: seq.start, q_len: seq.len, k, v, k_len: k.len() / width })
-        .collect()
 }
 
 /// Rotates rows of one table, or each long row by frequencies of its own (`dynamic` scaling).

@@ -133,16 +133,37 @@ impl Search {
         for (beam, (sum, _)) in self.running.iter().enumerate() {
             let row = log_probs.row(beam);
             let row = &row[..vocabulary.unwrap_or(row.len()).min(row.len())];
-            let mut own: Vec<u32> = (0..row.len() as u32).collect();
-            let by_score = |a: &u32, b: &u32| row[*b as usize].total_cmp(&row[*a as usize]).then(a.cmp(b));
-            if own.len() > wanted {
-                own.select_nth_unstable_by(wanted - 1, by_score);
-                own.truncate(wanted);
-            }
-            all.extend(own.into_iter().map(|token| (sum + f64::from(row[token as usize]), beam, token)));
+            all.extend(best_of(row, wanted).map(|token| (sum + f64::from(row[token as usize]), beam, token)));
         }
         all.sort_by(|a, b| b.0.total_cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
         all.truncate(wanted);
         all
+    }
+}
+
+/// The places of the `wanted` greatest values, of equal ones the first; one pass, because a vocabulary is long and few
+/// of its values come near.
+fn best_of(row: &[f32], wanted: usize) -> impl Iterator<Item = u32> {
+    let mut best: Vec<(f32, u32)> = Vec::with_capacity(wanted + 1);
+    for (token, value) in row.iter().enumerate() {
+        if best.len() == wanted && best.last().is_some_and(|(worst, _)| value <= worst) {
+            continue;
+        }
+        let at = best.partition_point(|(other, _)| other >= value);
+        best.insert(at, (*value, token as u32));
+        best.truncate(wanted);
+    }
+    best.into_iter().map(|(_, token)| token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_come_first_and_equal_ones_in_their_order() {
+        let row = [0.5, -1.0, 2.0, 0.5, f32::NEG_INFINITY, 2.0, 0.25];
+        assert_eq!(best_of(&row, 4).collect::<Vec<_>>(), [2, 5, 0, 3]);
+        assert_eq!(best_of(&row, 9).count(), 7);
     }
 }

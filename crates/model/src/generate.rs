@@ -1,7 +1,7 @@
 //! Continuing rows token by token with a key/value cache. h0 of a new token is its own embedding, so
 //! SIBO with the cache is exact.
 
-use crate::attention::KvLayer;
+use crate::cache::{KvLayer, KvRow};
 use crate::{Batch, Error, Model, Row};
 use sibo_kernels::{Rows, loss};
 
@@ -16,12 +16,33 @@ pub struct Decoder<'m> {
 impl<'m> Decoder<'m> {
     /// `rows` empty rows.
     pub fn new(model: &'m Model, rows: usize) -> Self {
-        let layer = KvLayer { rows: vec![(vec![], vec![]); rows] };
+        let layer = KvLayer { rows: vec![KvRow::default(); rows] };
         Decoder { model, layers: vec![layer; model.layers.len()], past: vec![0; rows] }
     }
 
     /// Appends tokens to each row (one at least) and gives the scores (rows, V) of what comes next.
     pub fn feed(&mut self, tokens: &[Vec<u32>]) -> Rows {
+        let (batch, out) = self.advance(tokens);
+        self.model.last_scores(&batch, &out)
+    }
+
+    /// Appends tokens to each row (one at least) and gives the sum of the log-probabilities of `next[row]`, each
+    /// of which is what follows the token at its place.
+    pub fn feed_likelihoods(&mut self, tokens: &[Vec<u32>], next: &[Vec<u32>]) -> Vec<f64> {
+        let (batch, out) = self.advance(tokens);
+        let targets = next.concat();
+        assert_eq!(targets.len(), batch.tokens(), "a target for each token");
+        let at: Vec<usize> = (0..targets.len()).collect();
+        let mut log_probs = Vec::with_capacity(targets.len());
+        self.model.for_scores(&out, &at, |range, scores| {
+            log_probs.extend(loss::log_probs(scores, &targets[range]));
+        });
+        let sum = |row| log_probs[batch.range(row)].iter().map(|p| f64::from(*p)).sum();
+        (0..batch.rows()).map(sum).collect()
+    }
+
+    /// The batch of the new tokens and the layers' output for it.
+    fn advance(&mut self, tokens: &[Vec<u32>]) -> (Batch, Rows) {
         assert_eq!(tokens.len(), self.past.len(), "tokens for each row");
         let rows: Vec<(Row, usize)> = tokens
             .iter()
@@ -33,7 +54,7 @@ impl<'m> Decoder<'m> {
         for (past, ids) in self.past.iter_mut().zip(tokens) {
             *past += ids.len();
         }
-        self.model.last_scores(&batch, &out)
+        (batch, out)
     }
 
     /// Makes row i what row `from[i]` was: drops rows, repeats them, reorders them.
@@ -51,7 +72,7 @@ impl<'m> Decoder<'m> {
 }
 
 /// Moves what is used once and copies what is used again.
-fn select(mut rows: Vec<(Vec<f32>, Vec<f32>)>, from: &[usize]) -> Vec<(Vec<f32>, Vec<f32>)> {
+fn select(mut rows: Vec<KvRow>, from: &[usize]) -> Vec<KvRow> {
     let mut left = vec![0usize; rows.len()];
     from.iter().for_each(|i| left[*i] += 1);
     from.iter()

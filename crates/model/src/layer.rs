@@ -1,8 +1,9 @@
 //! One transformer layer for all backbones: the wiring is a value of [`Block`].
 
 use crate::arch::{Arch, BaseDropout, Block};
-use crate::attention::{Attention, AttentionSaved, KvLayer, residual};
+use crate::attention::{Attention, AttentionSaved, residual};
 use crate::batch::Batch;
+use crate::cache::KvLayer;
 use crate::ffn::{Ffn, FfnSaved};
 use crate::linear::Grads;
 use crate::norm::Norm;
@@ -12,11 +13,12 @@ use sibo_kernels::rope::RopeTable;
 use sibo_kernels::{Rows, drop, elementwise};
 use sibo_peft::{Branch, Call, Params};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// Rotations of a batch: one table, and those of rows that `dynamic` scaling gives their own.
 pub(crate) struct RopeTables {
     pub(crate) spec: RopeSpec,
-    pub(crate) shared: RopeTable,
+    pub(crate) shared: Arc<RopeTable>,
     pub(crate) own: HashMap<usize, RopeTable>,
 }
 

@@ -18,7 +18,7 @@ use sibo_kernels::rope::RopeTable;
 use sibo_peft::{Params, init};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 
 /// Numbers with which a rotary table starts; it grows with the longest row.
 const FIRST_POSITIONS: usize = 256;
@@ -388,7 +388,10 @@ impl Builder<'_> {
         let rope = match &arch.positions {
             Positions::Rope(spec) => Some(RopeBase {
                 spec: *spec,
-                table: RopeTable::new(&spec.inverse_frequencies(0), FIRST_POSITIONS),
+                table: Arc::new(RwLock::new(Arc::new(RopeTable::new(
+                    &spec.inverse_frequencies(0),
+                    FIRST_POSITIONS,
+                )))),
             }),
             Positions::Learned { .. } => None,
         };

@@ -1,8 +1,8 @@
 //! A model: embedding, layers, head and the adapter on them; forward passes, and the one backward pass.
 
 use crate::arch::{Arch, BaseDropout, HeadKind, Positions};
-use crate::attention::KvLayer;
 use crate::batch::{Batch, Labels};
+use crate::cache::KvLayer;
 use crate::embedding::{Embedding, EmbeddingContext, EmbeddingSaved};
 use crate::head::{self, Head};
 use crate::layer::{Context, Layer, LayerSaved, RopeTables};
@@ -13,6 +13,7 @@ use sibo_kernels::rope::RopeTable;
 use sibo_kernels::{Rows, elementwise, loss};
 use sibo_peft::{Adapter, Call, DropSource, Params};
 use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// A loaded model and what is trained on it.
 #[derive(Clone)]
@@ -33,7 +34,8 @@ pub struct Model {
 #[derive(Clone)]
 pub(crate) struct RopeBase {
     pub(crate) spec: crate::RopeSpec,
-    pub(crate) table: RopeTable,
+    /// As far as any batch has come; it grows by doubling.
+    pub(crate) table: Arc<RwLock<Arc<RopeTable>>>,
 }
 
 /// Randomness of one training step; without it nothing is dropped.
@@ -230,9 +232,8 @@ impl Model {
     /// Rotary tables for a batch, with those of rows that `dynamic` scaling treats on their own.
     pub(crate) fn tables(&self, batch: &Batch) -> Option<RopeTables> {
         let RopeBase { spec, table } = self.rope.as_ref()?;
-        let mut shared = table.clone();
         let furthest = batch.positions.iter().max().map_or(1, |p| *p as usize + 1);
-        shared.grow(furthest);
+        let shared = grown(table, furthest);
         let mut own = HashMap::new();
         for (row, seq) in batch.seqs.iter().enumerate().filter(|(_, s)| spec.depends_on(s.len)) {
             own.insert(row, RopeTable::new(&spec.inverse_frequencies(seq.len), seq.len));
@@ -280,6 +281,20 @@ impl Model {
         }
         (h0, x, Tape { embedding, inputs, kept })
     }
+}
+
+/// A table with all positions below `furthest`, made longer for everyone where it is too short.
+fn grown(table: &RwLock<Arc<RopeTable>>, furthest: usize) -> Arc<RopeTable> {
+    // A table is replaced whole, so one that a panic left behind is sound.
+    let now = table.read().unwrap_or_else(PoisonError::into_inner).clone();
+    if now.positions() >= furthest {
+        return now;
+    }
+    let mut longer = (*now).clone();
+    longer.grow(furthest.next_power_of_two());
+    let longer = Arc::new(longer);
+    *table.write().unwrap_or_else(PoisonError::into_inner) = longer.clone();
+    longer
 }
 
 /// Nothing is dropped.

@@ -167,6 +167,10 @@ impl Model {
     }
 }
 
+/// Tests that read what the whole process has counted run one at a time.
+#[cfg(test)]
+pub(crate) static COUNTERS: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,6 +215,7 @@ mod tests {
     /// One test, one after another: the allocator's count is the process's.
     #[test]
     fn the_plan_is_what_is_allocated() {
+        let _alone = COUNTERS.lock().unwrap();
         let lora = |targets: &[&str]| json!({"method": "lora", "r": 5, "target_modules": targets});
         for (model, adapter) in [
             ("llama-gqa", lora(&["q_proj", "up_proj", "down_proj"])),

@@ -38,6 +38,20 @@ impl Model {
         self.token_scores(&self.normed(&head::pick(layers_out, &at)))
     }
 
+    /// Calls `visit(range, scores)` for chunks of the tokens `at`, with the scores (n, V) of what follows each; the
+    /// whole (T, V) matrix never exists.
+    pub(crate) fn for_scores(
+        &self,
+        layers_out: &Rows,
+        at: &[usize],
+        mut visit: impl FnMut(std::ops::Range<usize>, &Rows),
+    ) {
+        for start in (0..at.len()).step_by(head::CHUNK) {
+            let range = start..(start + head::CHUNK).min(at.len());
+            visit(range.clone(), &self.token_scores(&self.normed(&head::pick(layers_out, &at[range]))));
+        }
+    }
+
     /// `pooler_output` (rows, D), where the model has a pooler.
     pub fn pooled(&self, last_hidden: &Rows, batch: &Batch) -> Option<Rows> {
         let pooler = match &self.head {
@@ -56,11 +70,10 @@ impl Model {
         let (at, targets) = labelled(batch, labels);
         let mut log_probs = Vec::with_capacity(at.len());
         let mut best = Vec::with_capacity(at.len());
-        for (at, targets) in at.chunks(head::CHUNK).zip(targets.chunks(head::CHUNK)) {
-            let scores = self.token_scores(&self.normed(&head::pick(&last, at)));
-            log_probs.extend(loss::log_probs(&scores, targets));
-            best.extend(loss::argmax(&scores));
-        }
+        self.for_scores(&last, &at, |range, scores| {
+            log_probs.extend(loss::log_probs(scores, &targets[range]));
+            best.extend(loss::argmax(scores));
+        });
         let mut scores = vec![RowScore { log_prob: 0.0, tokens: 0, greedy: true }; batch.rows()];
         let mut row = 0;
         for (i, t) in at.iter().enumerate() {

@@ -2,7 +2,7 @@
 
 mod choices;
 mod classes;
-mod shared;
+pub mod shared;
 mod written;
 
 use crate::Error;

@@ -13,6 +13,7 @@ mod init;
 mod inspect;
 mod merge;
 mod methods;
+mod overhead;
 mod quickstart;
 mod tasks;
 mod trace;
@@ -34,6 +35,7 @@ pub(crate) enum Command {
     Inspect(inspect::Args),
     Trace(trace::Args),
     Bench(bench::Args),
+    Overhead(overhead::Args),
     Env(env::Args),
     Completions(completions::Args),
 }
@@ -54,6 +56,7 @@ pub(crate) fn run(command: Command, app: &App) -> anyhow::Result<()> {
         Command::Inspect(args) => inspect::run(args, app),
         Command::Trace(args) => trace::run(args, app),
         Command::Bench(args) => bench::run(args, app),
+        Command::Overhead(args) => overhead::run(args, app),
         Command::Env(env::Args {}) => env::run(app),
         Command::Completions(args) => completions::run(args),
     }

@@ -38,7 +38,7 @@ impl Shared {
 
     /// # Safety
     /// The values lie inside, and nothing else reads or writes them meanwhile.
-    unsafe fn values<'a>(self, row: usize, column: usize, count: usize) -> &'a mut [f32] {
+    pub(super) unsafe fn values<'a>(self, row: usize, column: usize, count: usize) -> &'a mut [f32] {
         // SAFETY: the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.at(row, column), count) }
     }
@@ -56,7 +56,7 @@ fn into_tile(alpha: f32, tile: &mut [f32], width: usize) -> Target {
 
 kernel!(
     /// row = e^(row - top); returns the top and the sum.
-    fn exponentials(row: &mut [f32]) -> (f32, f32) = exponentials_body
+    pub(super) fn exponentials(row: &mut [f32]) -> (f32, f32) = exponentials_body
 );
 
 #[inline(always)]
@@ -68,7 +68,7 @@ fn exponentials_body<const FMA: bool>(row: &mut [f32]) -> (f32, f32) {
     (top, crate::math::sum(row))
 }
 
-kernel!(fn multiply(a: f32, row: &mut [f32]) = multiply_body);
+kernel!(pub(super) fn multiply(a: f32, row: &mut [f32]) = multiply_body);
 
 #[inline(always)]
 fn multiply_body<const FMA: bool>(a: f32, row: &mut [f32]) {

@@ -213,27 +213,33 @@ fn cached_equals_whole() {
     let (q, k, v) = (noise_rows(t, 54, 1), noise_rows(t, 18, 2), noise_rows(t, 18, 3));
     let (mut whole, mut lse) = (Rows::zeros(t, 54), vec![0.0; 6 * t]);
     forward(&s, &seqs, &q, &k, &v, None, &mut whole, &mut lse);
-    // The last query of the first sequence and the last QUERY_BLOCK + 3 of the second.
-    let asked = [1, QUERY_BLOCK + 3];
+    // Few queries run unpacked, many packed; keys and values lie in blocks of 7 positions.
+    for asked in [[1, QUERY_BLOCK + 3], [3, 17], [5, 16]] {
+        cached_case(&s, &seqs, [&q, &k, &v, &whole], asked);
+    }
+}
+
+fn cached_case(s: &AttnShape, seqs: &[Seq; 2], [q, k, v, whole]: [&Rows; 4], asked: [usize; 2]) {
     let rows: Vec<usize> =
         seqs.iter().zip(asked).flat_map(|(s, n)| s.start + s.len - n..s.start + s.len).collect();
-    let queries = crate::elementwise::select_rows(&q, &rows);
+    let queries = crate::elementwise::select_rows(q, &rows);
     let run = || {
         let part = |x: &Rows, s: &Seq| x.slice_rows(s.start..s.start + s.len);
-        let kept: Vec<(Rows, Rows)> = seqs.iter().map(|s| (part(&k, s), part(&v, s))).collect();
+        let kept: Vec<(Rows, Rows)> = seqs.iter().map(|s| (part(k, s), part(v, s))).collect();
         let mut start = 0;
         let cached_seqs: Vec<CachedSeq> = kept
             .iter()
             .zip(asked)
             .map(|((k, v), q_len)| {
                 start += q_len;
-                CachedSeq { q_start: start - q_len, q_len, k: k.data(), v: v.data(), k_len: k.rows() }
+                let blocks = k.data().chunks(7 * 18).zip(v.data().chunks(7 * 18)).collect();
+                CachedSeq { q_start: start - q_len, q_len, blocks, k_len: k.rows() }
             })
             .collect();
         let mut o = Rows::zeros(rows.len(), 54);
-        cached(&s, &cached_seqs, &queries, &mut o);
+        cached(s, &cached_seqs, &queries, &mut o);
         o.data().to_vec()
     };
-    let expected = crate::elementwise::select_rows(&whole, &rows);
+    let expected = crate::elementwise::select_rows(whole, &rows);
     everywhere(run, |isa, o| assert_close(&format!("{isa} o"), o, expected.data(), 3e-6));
 }

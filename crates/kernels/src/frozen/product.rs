@@ -114,6 +114,8 @@ struct Pairs<'a>(Frozen<'a>);
 
 #[cfg(target_arch = "x86_64")]
 impl Operands for Pairs<'_> {
+    const PAIRS: bool = true;
+
     fn order(&self) -> Order {
         Order::Rows
     }

@@ -9,6 +9,7 @@ use super::micro::{A_STRIDE, Ahead, Micro, Order, Plain, Tile};
 #[cfg(target_arch = "x86_64")]
 use super::micro::{Avx2, Avx512, Avx512Pairs};
 use crate::isa::Isa;
+use crate::work;
 use rayon::prelude::*;
 use std::cell::RefCell;
 
@@ -31,6 +32,9 @@ const SMALL: usize = 1 << 18;
 /// of the contraction is whatever the kernel consumes at once: one index, or a pair for the kernels
 /// that multiply pairs.
 pub(crate) trait Operands: Copy + Send + Sync {
+    /// Whether a step is a pair.
+    const PAIRS: bool = false;
+
     /// The order of a packed tile of the left operand.
     fn order(&self) -> Order;
 
@@ -202,6 +206,9 @@ impl<O: Operands> Product<O> {
     /// tiles of the left once for each pass over the panels.
     unsafe fn task<M: Micro>(&self, isa: Isa, rows: Span, columns: Span, a_tile: *mut f32, buffer: *mut f32) {
         let (order, target) = (self.operands.order(), &self.target);
+        // Sixteen rows are two tiles of eight: fourteen and two would leave the second mostly idle.
+        let high = M::height(rows.count.div_ceil(rows.count.div_ceil(M::MR)));
+        let mut done = 0;
         for from in (0..self.shape.2).step_by(DEPTH) {
             let depth = DEPTH.min(self.shape.2 - from);
             let beta = if from == 0 { target.beta } else { 1.0 };
@@ -210,16 +217,17 @@ impl<O: Operands> Product<O> {
             // block of panels.
             unsafe {
                 let (panels, distance) = self.operands.right(isa, columns, steps, M::NR, buffer);
-                for r in (0..rows.count).step_by(M::MR) {
-                    let count = M::MR.min(rows.count - r);
+                for r in (0..rows.count).step_by(high) {
+                    let count = high.min(rows.count - r);
                     let height = M::height(count);
                     let first = rows.first + r;
                     self.operands.left(isa, Span { first, count }, steps, height, a_tile);
-                    let next = M::MR.min(rows.count - r - count);
+                    let next = high.min(rows.count - r - count);
                     let ahead = self.operands.ahead(Span { first: first + count, count: next }, steps);
                     let parts = columns.count.div_ceil(M::NR);
                     for (p, j) in (0..columns.count).step_by(M::NR).enumerate() {
                         let size = (count, M::NR.min(columns.count - j));
+                        done += size.0 * size.1 * depth;
                         let tile = Tile {
                             depth,
                             a: a_tile,
@@ -234,6 +242,10 @@ impl<O: Operands> Product<O> {
                     }
                 }
             }
+        }
+        match O::PAIRS {
+            true => work::add_bf16_pairs(done),
+            false => work::add_f32(done),
         }
     }
 }

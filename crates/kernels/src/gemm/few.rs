@@ -3,6 +3,7 @@
 
 use super::pack::Strided;
 use crate::isa::Isa;
+use crate::work;
 use rayon::prelude::*;
 
 /// Floats of w in one task.
@@ -10,17 +11,19 @@ const TASK: usize = 64 * 1024;
 /// Rows of w, and of x at most, in one group of inner products.
 const GROUP: usize = 4;
 
-/// y = beta y + alpha x w^T; x (rows, depth), w (columns, depth), y (rows, columns), all row-major.
+/// y = beta y + alpha x w^T; x (rows, depth), w (columns, depth), y (rows, columns).
 #[derive(Clone, Copy)]
-pub(super) struct FewRows {
-    pub(super) rows: usize,
-    pub(super) columns: usize,
-    pub(super) depth: usize,
-    pub(super) alpha: f32,
-    pub(super) x: Strided,
-    pub(super) w: Strided,
-    pub(super) beta: f32,
-    pub(super) y: *mut f32,
+pub(crate) struct FewRows {
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    pub(crate) depth: usize,
+    pub(crate) alpha: f32,
+    pub(crate) x: Strided,
+    pub(crate) w: Strided,
+    pub(crate) beta: f32,
+    pub(crate) y: *mut f32,
+    /// The distance between rows of y.
+    pub(crate) y_row: usize,
 }
 
 // SAFETY: tasks read x and w and write disjoint columns of y.
@@ -57,11 +60,12 @@ impl FewRows {
     /// # Safety
     /// The shapes describe memory valid for reading (x, w) and writing (y), and y overlaps neither
     /// x nor w.
-    pub(super) unsafe fn run(self, isa: Isa) {
+    pub(crate) unsafe fn run(self, isa: Isa) {
         let kernels = Kernels::of(isa);
         let block = (TASK / self.depth.max(1)).next_multiple_of(GROUP);
         let task = |i: usize| {
             let end = ((i + 1) * block).min(self.columns);
+            work::add_f32(self.rows * (end - i * block) * self.depth);
             for first in (i * block..end).step_by(GROUP) {
                 // SAFETY: the caller's promise; columns first..first + 4 belong to this task.
                 unsafe { self.columns(&kernels, first, GROUP.min(end - first)) };
@@ -104,7 +108,7 @@ impl FewRows {
             for (j, product) in products[..count].iter().enumerate() {
                 // SAFETY: the element lies inside y and belongs to this task.
                 unsafe {
-                    let y = self.y.add((t + r) * self.columns + first + j);
+                    let y = self.y.add((t + r) * self.y_row + first + j);
                     let old = if self.beta == 0.0 { 0.0 } else { self.beta * *y };
                     *y = self.alpha * product + old;
                 }
@@ -136,7 +140,7 @@ unsafe fn plain<const X: usize>(
 /// Writes the kernel of one instruction set from its intrinsics.
 #[cfg(target_arch = "x86_64")]
 macro_rules! group_kernel {
-    ($function:ident, $features:literal, $lanes:literal, $zero:ident, $load:ident, $fma:ident, $sum:path) => {
+    ($function:ident, $features:literal, $lanes:literal, $zero:ident, $load:ident, $fma:ident, $sum:expr) => {
         #[target_feature(enable = $features)]
         unsafe fn $function<const X: usize>(
             depth: usize,
@@ -160,7 +164,7 @@ macro_rules! group_kernel {
                 }
                 k += $lanes;
             }
-            let mut sums = acc.map(|acc| acc.map(|acc| $sum(acc)));
+            let mut sums = acc.map($sum);
             for k in whole..depth {
                 for (r, sums) in sums.iter_mut().enumerate() {
                     for (sum, w) in sums.iter_mut().zip(w) {
@@ -174,25 +178,48 @@ macro_rules! group_kernel {
     };
 }
 
+/// The sums of four vectors: halves of pairs are added until each lane of 128 bits holds a part of every sum, and
+/// the lanes last. One by one they would cost more than the products of a short row.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-fn sum_of_8(v: std::arch::x86_64::__m256) -> f32 {
+fn sums_of_8(v: [std::arch::x86_64::__m256; GROUP]) -> [f32; GROUP] {
     use std::arch::x86_64::*;
-    let four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
-    let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-    _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+    let all = _mm256_hadd_ps(_mm256_hadd_ps(v[0], v[1]), _mm256_hadd_ps(v[2], v[3]));
+    let four = _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps::<1>(all));
+    let mut sums = [0.0; GROUP];
+    // SAFETY: there is room for four floats.
+    unsafe { _mm_storeu_ps(sums.as_mut_ptr(), four) };
+    sums
+}
+
+/// The same for vectors of sixteen.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512dq,avx2,fma")]
+fn sums_of_16(v: [std::arch::x86_64::__m512; GROUP]) -> [f32; GROUP] {
+    use std::arch::x86_64::*;
+    let pair = |a, b| _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+    let (ab, cd) = (_mm512_castps_pd(pair(v[0], v[1])), _mm512_castps_pd(pair(v[2], v[3])));
+    let low = _mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd));
+    let high = _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd));
+    let all = _mm512_add_ps(low, high);
+    let two = _mm256_add_ps(_mm512_castps512_ps256(all), _mm512_extractf32x8_ps::<1>(all));
+    let four = _mm_add_ps(_mm256_castps256_ps128(two), _mm256_extractf128_ps::<1>(two));
+    let mut sums = [0.0; GROUP];
+    // SAFETY: there is room for four floats.
+    unsafe { _mm_storeu_ps(sums.as_mut_ptr(), four) };
+    sums
 }
 
 #[cfg(target_arch = "x86_64")]
-group_kernel!(avx2, "avx2,fma", 8, _mm256_setzero_ps, _mm256_loadu_ps, _mm256_fmadd_ps, sum_of_8);
+group_kernel!(avx2, "avx2,fma", 8, _mm256_setzero_ps, _mm256_loadu_ps, _mm256_fmadd_ps, |v| sums_of_8(v));
 
 #[cfg(target_arch = "x86_64")]
 group_kernel!(
     avx512,
-    "avx512f,avx2,fma",
+    "avx512f,avx512dq,avx2,fma",
     16,
     _mm512_setzero_ps,
     _mm512_loadu_ps,
     _mm512_fmadd_ps,
-    _mm512_reduce_add_ps
+    |v| sums_of_16(v)
 );

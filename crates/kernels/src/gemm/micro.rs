@@ -232,7 +232,7 @@ vector_kernel!(
 /// acc + a0 b0 + a1 b1 for the two bf16 in each 32-bit lane.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bf16")]
-fn dot_pairs(
+pub(crate) fn dot_pairs(
     a: std::arch::x86_64::__m512,
     b: std::arch::x86_64::__m512,
     acc: std::arch::x86_64::__m512,

@@ -1,0 +1,78 @@
+//! `sibo bench`: figures for programs, and a loss that other programs find too.
+
+mod common;
+
+use assert_cmd::Command;
+use common::{data, fails, sibo, succeeds};
+use serde_json::Value;
+use sibo_files::TensorFile;
+use std::path::Path;
+
+fn bench(kind: &str, ids: &Path) -> Command {
+    let mut command = sibo();
+    command.args(["bench", kind, "--rounds", "3", "--threads", "2", "--json"]);
+    command.arg("--model").arg(data().join("models/llama-gqa")).arg("--ids").arg(ids);
+    command
+}
+
+fn line(command: &mut Command) -> Value {
+    let text = succeeds(command);
+    assert_eq!(text.trim_end().lines().count(), 1);
+    let line: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(line["rounds"].as_array().unwrap().len(), 3);
+    assert!(line["seconds"].as_f64().unwrap() > 0.0 && line["peak_mib"].as_f64().unwrap() > 1.0);
+    assert!(line["f32_gflop"].as_f64().unwrap() > 0.0 && line["gbytes"].as_f64().unwrap() > 0.0);
+    line
+}
+
+#[test]
+fn a_training_step_starts_at_the_loss_of_the_reference() {
+    let folder = data().join("cases/llama-gqa-lora");
+    let mut command = bench("train", &folder.join("ids.json"));
+    let found = line(command.arg("--adapter").arg(folder.join("adapter")))["loss"].as_f64().unwrap();
+    let mut file = TensorFile::open(&folder.join("expected.safetensors")).unwrap();
+    let loss = f64::from(file.read("loss").unwrap().into_f32()[0]);
+    assert!((found - loss).abs() < 1e-4 * loss, "{found} {loss}");
+    fails(&mut bench("train", &folder.join("ids.json")), 1, &["needs an adapter"]);
+}
+
+/// Scoring and generation see the same prompt, so they find the same loss of its last tokens.
+#[test]
+fn scoring_and_generation_give_figures() {
+    let dir = tempfile::tempdir().unwrap();
+    let (questions, prompts) = (dir.path().join("questions.json"), dir.path().join("prompts.json"));
+    std::fs::write(&questions, r#"{"questions": [[[5], [[9, 12, 7], [30]]]]}"#).unwrap();
+    std::fs::write(&prompts, r#"{"input_ids": [[5, 9, 12, 7], [5, 30]]}"#).unwrap();
+    let scored = line(&mut bench("score", &questions));
+    for beams in ["1", "3"] {
+        let written = line(bench("generate", &prompts).args(["--max-new-tokens", "6", "--num-beams", beams]));
+        let (a, b) = (scored["loss"].as_f64().unwrap(), written["loss"].as_f64().unwrap());
+        assert!((a - b).abs() < 1e-5, "{a} {b}");
+        let lengths: Vec<usize> =
+            written["sequences"].as_array().unwrap().iter().map(|s| s.as_array().unwrap().len()).collect();
+        assert_eq!(lengths, [6, 6]);
+    }
+    std::fs::write(&questions, r#"{"questions": [[[], [[9]]]]}"#).unwrap();
+    fails(&mut bench("score", &questions), 1, &["questions.json: question 0", "holds no token"]);
+}
+
+#[test]
+fn overhead_counts_what_the_formula_says_and_sibo_adds_no_product() {
+    let dir = tempfile::tempdir().unwrap();
+    let plot = dir.path().join("overhead.svg");
+    let mut command = sibo();
+    command.arg("overhead").arg(data().join("models/llama-gqa"));
+    command.args(["--shapes", "2x7,3x20", "--rounds", "2", "--set", "r=3", "--json", "--plot"]).arg(&plot);
+    let found: Value = serde_json::from_str(&succeeds(&mut command)).unwrap();
+    let numbers = &found["trained_numbers"];
+    assert!(numbers["plain"].as_u64().unwrap() > 0 && numbers["plain"] == numbers["sibo"]);
+    for shape in found["shapes"].as_array().unwrap() {
+        let total = &shape["formula"]["total"];
+        assert!(*total == shape["plain"]["flop"] && *total == shape["sibo"]["flop"], "{shape}");
+        assert!(shape["time_ratio"].as_f64().unwrap() > 0.0);
+    }
+    assert!(std::fs::read_to_string(plot).unwrap().contains("tokens of a step"));
+    let mut command = sibo();
+    command.arg("overhead").arg(data().join("models/llama-gqa")).args(["--method", "bitfit"]);
+    fails(&mut command, 1, &["sibo"]);
+}

@@ -1,0 +1,157 @@
+//! What this machine can do at most, measured: multiplications in registers and reading from memory. A time is held
+//! against these numbers, so they are taken on the same threads and in the same minute.
+
+use crate::isa::{Isa, isa, kernel};
+use rayon::prelude::*;
+use std::hint::black_box;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+/// The ceilings of all threads together.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Peak {
+    /// 10^9 multiplications and additions of f32 a second.
+    pub f32_gflops: f64,
+    /// The same of bf16, summed in f32; where the CPU cannot, those of f32.
+    pub bf16_gflops: f64,
+    /// 10^9 bytes read from memory a second.
+    pub read_gbytes: f64,
+}
+
+/// The best of so many attempts counts.
+const ATTEMPTS: usize = 5;
+/// Rounds of all accumulators in one attempt, about a tenth of a second.
+const ROUNDS: usize = 10_000_000;
+/// Floats that are read: far more than any cache holds.
+const FLOATS: usize = 64 << 20;
+
+/// Measures for about two seconds.
+pub fn measure() -> Peak {
+    let isa = isa();
+    let f32_gflops = arithmetic(isa, false);
+    let bf16_gflops = if isa == Isa::Avx512Bf16 { arithmetic(isa, true) } else { f32_gflops };
+    Peak { f32_gflops, bf16_gflops, read_gbytes: reading(isa) }
+}
+
+/// The shortest of the attempts, in seconds.
+fn shortest(mut work: impl FnMut()) -> f64 {
+    let attempt = |_| {
+        let start = Instant::now();
+        work();
+        start.elapsed().as_secs_f64()
+    };
+    (0..ATTEMPTS).map(attempt).fold(f64::INFINITY, f64::min)
+}
+
+fn arithmetic(isa: Isa, pairs: bool) -> f64 {
+    let flop = AtomicU64::new(0);
+    let seconds = shortest(|| {
+        flop.store(0, Ordering::Relaxed);
+        rayon::broadcast(|_| {
+            let done = multiply_for(isa, pairs, ROUNDS);
+            flop.fetch_add(done, Ordering::Relaxed);
+        });
+    });
+    flop.into_inner() as f64 / seconds / 1e9
+}
+
+/// Multiplies in registers; returns the multiplications and additions that this was.
+fn multiply_for(isa: Isa, pairs: bool, rounds: usize) -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        // SAFETY: an `Isa` names only what this CPU has.
+        unsafe {
+            match (isa, pairs) {
+                (Isa::Avx512Bf16, true) => return bf16(rounds),
+                (Isa::Avx512 | Isa::Avx512Bf16, _) => return avx512(rounds),
+                (Isa::Avx2, _) => return avx2(rounds),
+                _ => {}
+            }
+        }
+    }
+    let _ = (isa, pairs);
+    plain(rounds)
+}
+
+/// Eight sums of eight values: what a compiler puts into the vectors that every CPU of the target has.
+fn plain(rounds: usize) -> u64 {
+    let (a, b) = (black_box([0.999f32; 8]), black_box([1e-3f32; 8]));
+    let mut sums = [[0.0f32; 8]; 8];
+    for _ in 0..rounds {
+        for sum in &mut sums {
+            for ((sum, a), b) in sum.iter_mut().zip(&a).zip(&b) {
+                *sum = *sum * a + b;
+            }
+        }
+    }
+    black_box(sums);
+    2 * 64 * rounds as u64
+}
+
+/// Writes the loop of one instruction set: enough sums that no multiplication waits for the one before.
+#[cfg(target_arch = "x86_64")]
+macro_rules! multiply_loop {
+    ($name:ident, $features:literal, $sums:literal of $lanes:literal, $zero:ident, $set:ident, $fma:path) => {
+        #[target_feature(enable = $features)]
+        fn $name(rounds: usize) -> u64 {
+            use std::arch::x86_64::*;
+            let (a, b) = ($set(black_box(0.999)), $set(black_box(1e-3)));
+            let mut sums = [$zero(); $sums];
+            for _ in 0..rounds {
+                for sum in &mut sums {
+                    *sum = $fma(a, b, *sum);
+                }
+            }
+            black_box(sums);
+            $sums * $lanes * 2 * rounds as u64
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+multiply_loop!(avx2, "avx2,fma", 12 of 8, _mm256_setzero_ps, _mm256_set1_ps, _mm256_fmadd_ps);
+
+#[cfg(target_arch = "x86_64")]
+multiply_loop!(avx512, "avx512f", 24 of 16, _mm512_setzero_ps, _mm512_set1_ps, _mm512_fmadd_ps);
+
+#[cfg(target_arch = "x86_64")]
+multiply_loop!(bf16, "avx512f,avx512bf16", 24 of 32, _mm512_setzero_ps, _mm512_set1_ps, crate::gemm::dot_pairs);
+
+kernel!(fn total(x: &[f32]) -> f32 = total_body);
+
+#[inline(always)]
+fn total_body<const FMA: bool>(x: &[f32]) -> f32 {
+    let mut sums = [0.0f32; 64];
+    for chunk in x.as_chunks::<64>().0 {
+        for (sum, x) in sums.iter_mut().zip(chunk) {
+            *sum += x;
+        }
+    }
+    crate::math::sum(&sums)
+}
+
+fn reading(isa: Isa) -> f64 {
+    let values = vec![1.0f32; FLOATS];
+    let part = values.len() / rayon::current_num_threads() + 1;
+    let seconds = shortest(|| {
+        black_box(values.par_chunks(part).map(|x| total(isa, x)).sum::<f32>());
+    });
+    size_of_val(&values[..]) as f64 / seconds / 1e9
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::everywhere;
+
+    #[test]
+    fn each_instruction_set_says_what_it_did() {
+        everywhere(
+            || vec![multiply_for(isa(), false, 10) as f32, multiply_for(isa(), true, 10) as f32],
+            |isa, done| {
+                assert!(done.iter().all(|d| *d > 0.0 && *d % 160.0 == 0.0), "{isa} {done:?}");
+                assert!(isa != Isa::Avx512Bf16 || done[1] == 2.0 * done[0], "a pair is two products");
+            },
+        );
+    }
+}
