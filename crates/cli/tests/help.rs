@@ -4,7 +4,7 @@ mod common;
 
 use common::{fails, sibo, succeeds};
 
-const COMMANDS: [&str; 16] = [
+const COMMANDS: &[&str] = &[
     "quickstart",
     "init",
     "train",
