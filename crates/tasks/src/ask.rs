@@ -1,6 +1,7 @@
 //! How each protocol asks a language model about a task's row, and what training teaches on it.
 
 use crate::example::{Example, Target, Text};
+use crate::llm_adapters::numbered;
 use crate::metrics::Metric;
 use crate::prompt::{Choose, Generate, Lesson, Prompt, llm_adapters};
 use crate::spec::{Kind, PromptSpec, Protocol};
@@ -36,8 +37,35 @@ impl Task {
             return Err(self.protocol_error(protocol, "asks for a free response; use generation".into()));
         }
         let (choices, gold) = self.choices(prompt, example, protocol)?;
+        if let Some(blank) = &prompt.blank {
+            let (before, after) = self.around(blank, example, protocol)?;
+            let contexts = choices.iter().map(|c| format!("{before}{c}")).collect();
+            let continuations = vec![format!("{}{after}", prompt.delimiter); choices.len()];
+            return Ok(Choose { contexts, continuations, choices, gold });
+        }
+        let contexts = vec![self.context(prompt, example, protocol)?; choices.len()];
         let continuations = choices.iter().map(|c| format!("{}{c}", prompt.delimiter)).collect();
-        Ok(Choose { context: self.context(prompt, example, protocol)?, continuations, choices, gold })
+        Ok(Choose { contexts, continuations, choices, gold })
+    }
+
+    /// What stands before and after the blank of a question; blanks around the latter are dropped, as the
+    /// harness does.
+    fn around<'a>(
+        &self,
+        blank: &str,
+        example: &'a Example,
+        protocol: Protocol,
+    ) -> Result<(&'a str, &'a str), Error> {
+        let cut = match &example.text {
+            Text::Question { question, .. } => question.split_once(blank),
+            _ => None,
+        };
+        cut.map(|(before, after)| (before, after.trim())).ok_or_else(|| {
+            self.protocol_error(
+                protocol,
+                format!("row {} has no blank `{blank}` in its question", example.id),
+            )
+        })
     }
 
     /// The generation request for a row.
@@ -79,6 +107,13 @@ impl Task {
     /// What training teaches on a row under `protocol`.
     pub fn lesson(&self, example: &Example, protocol: Protocol) -> Result<Lesson, Error> {
         let prompt = self.prompt(protocol)?;
+        if protocol == Protocol::LmEval && self.spec.kind == Kind::MultipleChoice && prompt.response.is_none()
+        {
+            // The right choice as it would be scored, in its place.
+            let mut asked = self.choose(example, protocol)?;
+            let prompt = Prompt::Verbatim(asked.contexts.swap_remove(asked.gold));
+            return Ok(Lesson { prompt, response: asked.continuations.swap_remove(asked.gold) });
+        }
         if protocol == Protocol::LmEval {
             let context = Prompt::Verbatim(self.context(prompt, example, protocol)?);
             let learned = match (&prompt.response, self.spec.kind) {
@@ -132,8 +167,15 @@ impl Task {
     fn context(&self, prompt: &PromptSpec, example: &Example, protocol: Protocol) -> Result<String, Error> {
         let contexts = prompt.context.as_ref().map(|c| c.as_slice()).unwrap_or_default();
         let mut missing = String::from("context");
+        let own = |place: &str| match (place, &prompt.choice) {
+            ("choices", Some(_)) => {
+                let (choices, _) = self.choices(prompt, example, protocol).ok()?;
+                Some(Cow::from(choices.join(" ")))
+            }
+            _ => self.place(place, example),
+        };
         for context in contexts {
-            match template::fill(context, |place| self.place(place, example)) {
+            match template::fill(context, own) {
                 Ok(text) => return Ok(text),
                 Err(place) => missing = place,
             }
@@ -207,12 +249,27 @@ impl Task {
             Target::Class(class) => (self.spec.labels.clone(), *class as usize),
             _ => return Err(self.protocol_error(protocol, "has no choices to score".into())),
         };
-        Ok((prompt.choices.clone().unwrap_or(own), gold))
+        let plain = prompt.choices.clone().unwrap_or(own);
+        let written = plain.iter().enumerate().map(|(i, choice)| match &prompt.choice {
+            None => Ok(choice.clone()),
+            Some(form) => write_choice(form, i, choice)
+                .map_err(|place| self.protocol_error(protocol, format!("`choice` has no place {{{place}}}"))),
+        });
+        Ok((written.collect::<Result<_, _>>()?, gold))
     }
 
     fn protocol_error(&self, protocol: Protocol, problem: String) -> Error {
         Error::Protocol { task: self.name().into(), protocol: protocol.to_string(), problem }
     }
+}
+
+/// Choice `i` (from 0) in a prompt's form; the error is the name of a place that choices do not fill.
+fn write_choice(form: &str, i: usize, choice: &str) -> Result<String, String> {
+    template::fill(form, |place| match place {
+        "choice" => Some(Cow::from(choice)),
+        "n" | "letter" => Some(Cow::from(numbered(&format!("{{{place}}}"), i))),
+        _ => None,
+    })
 }
 
 fn choices_of(example: &Example) -> &[String] {

@@ -64,7 +64,7 @@ pub enum Error {
     },
     /// None of the files that a task names for a split is there.
     #[error(
-        "task `{task}`: no data for its {split} split. Looked for:\n{looked}\nGet the files (see the task's `source` list: `sibo` reads LLM-Adapters, GLUE TSV and JSON lines layouts) or point --data elsewhere"
+        "task `{task}`: no data for its {split} split. Looked for:\n{looked}\n`sibo tasks {task}` says how to get them (LLM-Adapters' JSON, GLUE's TSV and JSON lines are read; the Hub's parquet is converted by one line of Python); or point --data elsewhere"
     )]
     NoData {
         /// The task.
@@ -185,6 +185,16 @@ pub enum Error {
         value: String,
         /// What would be right.
         expected: String,
+    },
+    /// A file of labels that does not fit its rows.
+    #[error("{}: {labels} labels for {rows} rows; there must be one a line", path.display())]
+    Labels {
+        /// The file of labels.
+        path: PathBuf,
+        /// Its lines.
+        labels: usize,
+        /// The rows beside it.
+        rows: usize,
     },
     /// A text with nothing in it.
     #[error("{}: {place}: column `{column}` is empty; a row needs text", path.display())]

@@ -49,6 +49,9 @@ pub enum Text {
         question: String,
         /// What it is about.
         passage: Option<String>,
+        /// The question as likelihoods are asked after, where that differs.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        scored: Option<String>,
     },
     /// An instruction, with an input that may be empty.
     Prompt {
@@ -112,6 +115,7 @@ impl Example {
             ("text_b", Text::Pair(_, b)) => b,
             ("question", Text::Question { question, .. }) => question,
             ("passage", Text::Question { passage: Some(passage), .. }) => passage,
+            ("scored", Text::Question { scored: Some(scored), .. }) => scored,
             _ => return self.target_place(name),
         };
         Some(Cow::from(text))
@@ -132,7 +136,7 @@ impl Example {
         match &self.text {
             Text::Single(a) | Text::Plain(a) | Text::Verbatim(a) => Cow::from(a),
             Text::Pair(a, b) => Cow::from(format!("{a} {b}")),
-            Text::Question { question, passage } => match passage {
+            Text::Question { question, passage, .. } => match passage {
                 Some(passage) => Cow::from(format!("{passage} {question}")),
                 None => Cow::from(question),
             },

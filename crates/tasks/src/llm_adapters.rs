@@ -13,14 +13,14 @@ use std::borrow::Cow;
 pub struct RowForm {
     /// The instruction, with the places `question`, `choices` and `words`, in this order.
     pub instruction: String,
-    /// One choice: the places `n` (from 1) and `choice`.
+    /// One choice: the places `n` (from 1) or `letter` (from A), then `choice`.
     pub choice: Option<String>,
     /// Stands between two choices.
     #[serde(default = "space")]
     pub between_choices: String,
-    /// The label word of a choice: the place `n`.
+    /// The label word of a choice: the place `n` or `letter`.
     pub word: Option<String>,
-    /// As many words as answer reading looks for; a row may have fewer choices.
+    /// As many words as answer reading looks for; a row whose instruction lists its words may have fewer.
     #[serde(default)]
     pub most_choices: usize,
     /// The label words where they are fixed, in class order.
@@ -38,13 +38,10 @@ impl RowForm {
     /// What the types alone cannot promise; `labels` is the number of the task's fixed labels.
     pub(crate) fn check(&self, labels: usize) -> Result<(), String> {
         let pieces = template::pieces(&self.instruction).map_err(|p| format!("instruction {p}"))?;
-        let places: Vec<&str> = pieces
-            .iter()
-            .filter_map(|p| match p {
-                Piece::Place(name) => Some(name.as_str()),
-                Piece::Literal(_) => None,
-            })
-            .collect();
+        if pieces.iter().any(|p| matches!(p, Piece::Place { filter: Some(_), .. })) {
+            return Err("instruction has a filter; then it could not be taken apart again".into());
+        }
+        let places: Vec<&str> = pieces.iter().filter_map(Piece::place).collect();
         let all = ["question", "choices", "words"];
         let order = places.iter().map(|p| all.iter().position(|a| a == p));
         if places.first() != Some(&"question") || !order.is_sorted_by(|a, b| a < b) {
@@ -65,7 +62,7 @@ impl RowForm {
     /// The label words of a row with `choices` choices, in class order; none for a free answer.
     pub fn words(&self, choices: usize) -> Vec<String> {
         match &self.word {
-            Some(word) => (1..=choices).map(|n| word.replace("{n}", &n.to_string())).collect(),
+            Some(word) => (0..choices).map(|i| numbered(word, i)).collect(),
             None => self.words.clone(),
         }
     }
@@ -94,8 +91,7 @@ impl RowForm {
 
     /// What stands directly before the text of choice `i` (from 0).
     fn before_choice(&self, i: usize) -> String {
-        let form = self.choice.as_deref().unwrap_or_default();
-        form.replace("{n}", &(i + 1).to_string()).replace("{choice}", "")
+        numbered(self.choice.as_deref().unwrap_or_default(), i).replace("{choice}", "")
     }
 
     /// Question and choices of an instruction; the error says which part does not fit.
@@ -111,7 +107,7 @@ impl RowForm {
         if let Some(Piece::Literal(end)) = pieces.last() {
             rest = rest.strip_suffix(end.as_str()).ok_or_else(|| format!("it should end with `{end}`"))?;
         }
-        let mut count = self.words.len();
+        let mut count = if self.words.is_empty() { self.most_choices } else { self.words.len() };
         if has(&pieces, "words") {
             let (before, words) = rest
                 .rsplit_once(literal("words"))
@@ -144,13 +140,19 @@ impl RowForm {
     }
 }
 
+/// The form of choice `i` (from 0) with its number or letter.
+pub(crate) fn numbered(form: &str, i: usize) -> String {
+    let letter = char::from(b'A' + (i % 26) as u8);
+    form.replace("{n}", &(i + 1).to_string()).replace("{letter}", &letter.to_string())
+}
+
 fn has(pieces: &[Piece], place: &str) -> bool {
-    pieces.iter().any(|p| matches!(p, Piece::Place(name) if name == place))
+    pieces.iter().any(|p| p.place() == Some(place))
 }
 
 /// The literal text directly before a place; empty where another place or the start stands there.
 fn literal_before<'a>(pieces: &'a [Piece], place: &str) -> &'a str {
-    let at = pieces.iter().position(|p| matches!(p, Piece::Place(name) if name == place));
+    let at = pieces.iter().position(|p| p.place() == Some(place));
     match at.and_then(|i| pieces.get(i.checked_sub(1)?)) {
         Some(Piece::Literal(text)) => text,
         _ => "",
@@ -188,6 +190,25 @@ mod tests {
         assert!(form.read(wrong).unwrap_err().contains("answer1/answer3"));
         let short = "Choose: q\n\nAnswer1: a\n\nAnswer format: answer1/answer2";
         assert!(form.read(short).unwrap_err().contains("choice 2 is missing"));
+    }
+
+    #[test]
+    fn letters_number_choices_whose_count_is_fixed() {
+        let form: RowForm = toml::from_str(
+            "instruction = \"{question} Choices: {choices}\"\nchoice = \"({letter}) {choice}\"\n\
+             word = \"{letter}\"\nmost-choices = 3\nresponse = \"{word}\"",
+        )
+        .unwrap();
+        form.check(0).unwrap();
+        let choices = ["1 m", "(B) 2", "3 "].map(String::from).to_vec();
+        let text = form.write("How far? ", &choices);
+        assert_eq!(text, "How far?  Choices: (A) 1 m (B) (B) 2 (C) 3 ");
+        assert_eq!(
+            form.read("q Choices: (A) 1 (B) 2 (C) 3").unwrap(),
+            ("q".into(), ["1", "2", "3"].map(String::from).to_vec())
+        );
+        assert_eq!(form.words_to_read(), ["A", "B", "C"]);
+        assert!(form.read("q Choices: (A) 1 (B) 2").unwrap_err().contains("choice 3 is missing"));
     }
 
     #[test]

@@ -67,9 +67,10 @@ pub mod llm_adapters {
 /// A likelihood request: which continuation is likeliest.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Choose {
-    /// The text before the choices; likelihoods are conditioned on it.
-    pub context: String,
-    /// What is scored: delimiter and choice, in class order.
+    /// The text before each continuation; likelihoods are conditioned on it. All are the same, unless the
+    /// choices fill a blank.
+    pub contexts: Vec<String>,
+    /// What is scored: delimiter and choice (or what follows the blank), in class order.
     pub continuations: Vec<String>,
     /// The choices alone, whose lengths [`crate::metrics::choice::Picks`] normalises by.
     pub choices: Vec<String>,

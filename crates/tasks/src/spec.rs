@@ -115,6 +115,8 @@ pub enum Field {
     Question,
     /// What the question is about, where the row has it.
     Passage,
+    /// The question as likelihoods are asked after, where lm-evaluation-harness words it otherwise.
+    Scored,
     /// The choices: an array column, or a list of columns.
     Choices,
     /// The names by which `label` calls the choices (an array column).
@@ -137,6 +139,11 @@ pub enum Column {
     Name(String),
     /// Several columns: a list of choices, or texts to be joined by a space.
     Several(Vec<String>),
+    /// A text made of columns, at the places of a template.
+    Made {
+        /// The template.
+        text: String,
+    },
 }
 
 impl Column {
@@ -146,6 +153,7 @@ impl Column {
             Column::Index(i) => format!("{i}"),
             Column::Name(name) => name.clone(),
             Column::Several(names) => names.join("`, `"),
+            Column::Made { text } => text.clone(),
         }
     }
 }
@@ -193,6 +201,24 @@ pub struct Source {
     pub answer_after: Option<String>,
     /// A regular expression whose matches are dropped from solutions.
     pub solution_drops: Option<String>,
+    /// A regular expression whose matches are dropped from choices.
+    pub choice_drops: Option<String>,
+    /// A regular expression that stands before each choice of a column that holds them all as one text.
+    pub choices_split: Option<String>,
+    /// The names by which `label` calls the choices, where no column has them.
+    #[serde(default)]
+    pub choice_names: Vec<String>,
+    /// Labels lie in a file of their own, one a line: its name is the rows' file name with this in place of
+    /// its ending.
+    pub labels_beside: Option<String>,
+    /// Drops rows with too few cells or an empty text, which the makers' own file is known to hold; else
+    /// such a row is refused.
+    #[serde(default)]
+    pub skips_broken: bool,
+    /// The Hub's data set that this layout is, written as JSON lines: each file is named as its split.
+    pub hub: Option<String>,
+    /// The data set's configuration.
+    pub hub_config: Option<String>,
 }
 
 fn yes() -> bool {
@@ -237,6 +263,11 @@ pub struct PromptSpec {
     pub response: Option<String>,
     /// The choices' texts in class order; default: the row's own, or `labels`.
     pub choices: Option<Vec<String>>,
+    /// How a choice is written where it is scored and in `{choices}`: places `n`, `letter`, `choice`.
+    pub choice: Option<String>,
+    /// Instead of `context`: each choice takes this mark's place in the question; what comes before and the
+    /// choice are context, what follows is scored.
+    pub blank: Option<String>,
     /// Stands between context and choice or answer.
     #[serde(default = "space")]
     pub delimiter: String,

@@ -72,6 +72,9 @@ pub struct Split {
     pub rows_in_split: usize,
     /// What every score on these rows must say beside it: a layout's note, a part of the official rows.
     pub notes: Vec<String>,
+    /// The layout's note alone: what makes these rows another benchmark than the one of the name, such as
+    /// `without passage`. It stands with the name in every table.
+    pub variant: Option<String>,
 }
 
 /// A benchmark.
@@ -174,7 +177,33 @@ impl Task {
             notes.push(format!("{} rows of the official {official} of {file}", examples.len()));
         }
         let rows = examples.len();
-        Ok(Split { examples, file: path, rows_in_file: rows, official_rows, rows_in_split: rows, notes })
+        let variant = source.note.clone();
+        let (rows_in_file, rows_in_split) = (rows, rows);
+        Ok(Split { examples, file: path, rows_in_file, official_rows, rows_in_split, notes, variant })
+    }
+
+    /// Shell lines that write the Hub's rows of this task below `root`, one a file; they need Python's `datasets`.
+    pub fn hub_commands(&self, root: &Path) -> Vec<String> {
+        let mut lines = Vec::new();
+        for source in &self.spec.source {
+            let Some(hub) = &source.hub else { continue };
+            let config = source.hub_config.as_ref().map(|c| format!("\"{c}\", ")).unwrap_or_default();
+            for name in source.files.values().filter_map(|files| files.as_slice().first()) {
+                let split = Path::new(name).file_stem().unwrap_or_default().to_string_lossy();
+                lines.push(format!(
+                    "python3 -c 'from datasets import load_dataset as d; d(\"{hub}\", {config}split=\"{split}\").to_json(\"{}\")'",
+                    root.join(name).display()
+                ));
+            }
+        }
+        lines
+    }
+
+    /// The first file that each layout looks for, for each of its splits.
+    pub fn files_wanted(&self, root: &Path) -> Vec<String> {
+        let firsts =
+            self.spec.source.iter().flat_map(|s| s.files.values().filter_map(|f| f.as_slice().first()));
+        firsts.map(|name| root.join(name).display().to_string()).collect()
     }
 
     fn find(&self, root: &Path, split: SplitName, file: &str) -> Result<(&Source, PathBuf), Error> {

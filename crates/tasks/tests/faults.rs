@@ -97,7 +97,7 @@ fn other_layouts_and_absent_files_are_explained() {
     assert!(m.starts_with("task `colours`: no data for its test split. Looked for:\n  /dev.jsonl\n"), "{m}");
     let e = Task::open("arc-esay").unwrap_err().to_string();
     assert!(
-        e.starts_with("no task is called `arc-esay` (did you mean `arc-easy`?); there are arc-easy, boolq,"),
+        e.starts_with("no task is called `arc-esay` (did you mean `arc-easy`?); there are addsub, aqua,"),
         "{e}"
     );
     assert!(Task::open("absent.toml").unwrap_err().to_string().starts_with("absent.toml: cannot read"));

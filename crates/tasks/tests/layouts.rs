@@ -15,7 +15,7 @@ fn load(task: &str, split: SplitName) -> Split {
 
 #[test]
 fn every_embedded_task_parses_and_carries_its_own_name() {
-    assert_eq!(names().count(), 10);
+    assert_eq!(names().count(), 23);
     for name in names() {
         let task = Task::named(name).unwrap();
         assert_eq!(task.name(), name);
@@ -81,7 +81,7 @@ fn arc_is_asked_as_each_protocol_asks() {
     let row = &rows[0];
     let question = "Which statement best explains why photosynthesis is the foundation of most food webs?";
     let choose = task.choose(row, Protocol::LmEval).unwrap();
-    assert_eq!(choose.context, format!("Question: {question}\nAnswer:"));
+    assert_eq!(choose.contexts[3], format!("Question: {question}\nAnswer:"));
     assert_eq!(choose.continuations[0], " Sunlight is the source of energy for nearly all ecosystems.");
     assert_eq!(choose.choices[0], choose.continuations[0][1..]);
     let taught = task.lesson(row, Protocol::LmEval).unwrap();
@@ -105,8 +105,9 @@ fn boolq_without_its_passage_says_so() {
     let task = Task::named("boolq").unwrap();
     let test = load("boolq", SplitName::Test);
     assert!(test.notes.contains(&"without passage".to_owned()), "{:?}", test.notes);
+    assert_eq!(test.variant.as_deref(), Some("without passage"));
     let choose = task.choose(&test.examples[0], Protocol::LmEval).unwrap();
-    assert_eq!(choose.context, "Question: does ethanol take more energy make that produces?\nAnswer:");
+    assert_eq!(choose.contexts[0], "Question: does ethanol take more energy make that produces?\nAnswer:");
     assert_eq!((choose.continuations, choose.gold), (vec![" no".into(), " yes".into()], 0));
     let asked = task.generate(&test.examples[0], Protocol::LlmAdapters).unwrap();
     assert_eq!((asked.gold.as_str(), asked.words), ("false", vec!["false".to_owned(), "true".into()]));
@@ -116,7 +117,7 @@ fn boolq_without_its_passage_says_so() {
     ));
     let full = load("boolq", SplitName::Train);
     assert!(full.notes.iter().all(|n| n != "without passage"));
-    let context = task.choose(&full.examples[0], Protocol::LmEval).unwrap().context;
+    let context = task.choose(&full.examples[0], Protocol::LmEval).unwrap().contexts.remove(0);
     assert!(context.ends_with('?') || context.ends_with("?\nAnswer:"), "{context}");
     assert!(context.starts_with("By day") || context.starts_with("Stones sink."), "{context}");
 }
@@ -182,7 +183,7 @@ fn a_decoder_can_be_asked_a_glue_task_as_the_harness_asks() {
     let choose = task.choose(row, Protocol::LmEval).unwrap();
     let context =
         "The bakery on the corner opens at six.\nQuestion: A bakery opens early. True or False?\nAnswer:";
-    assert_eq!((choose.context.as_str(), choose.gold), (context, 0));
+    assert_eq!((choose.contexts[1].as_str(), choose.gold), (context, 0));
     assert_eq!(choose.continuations, [" True", " False"]);
     let e = task.generate(row, Protocol::Clean).unwrap_err().to_string();
     assert_eq!(e, "task `rte`, protocol clean: the task has prompts for lm-eval only");

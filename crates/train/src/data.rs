@@ -213,7 +213,7 @@ pub(crate) fn class_row(
             filled(a).and(filled(b))?;
             tokenizer.encode_pair(a, b, Some(limit))
         }
-        Text::Question { question, passage: Some(passage) } => {
+        Text::Question { question, passage: Some(passage), .. } => {
             tokenizer.encode_pair(question, passage, Some(limit))
         }
         Text::Single(text) | Text::Question { question: text, .. } => {

@@ -172,6 +172,7 @@ impl<'a> Session<'a, '_> {
             "rows_in_file": self.split.rows_in_file,
             "official_rows": self.split.official_rows,
             "notes": self.split.notes,
+            "variant": self.split.variant,
         })
     }
 }

@@ -220,8 +220,13 @@ fn show(results: &RunResults, app: &App) {
             };
             let metric = format!("{}{filter}", score.metric.name());
             let how = task.config["protocol"].as_str().unwrap_or_default();
+            // Rows of another text than the benchmark's are never called by its bare name.
+            let name = match task.config["variant"].as_str() {
+                Some(variant) => format!("{} ({variant})", task.task),
+                None => task.task.clone(),
+            };
             table.push(vec![
-                task.task.as_str().into(),
+                name.into(),
                 how.into(),
                 metric.into(),
                 Cell::Number(score.score.value),

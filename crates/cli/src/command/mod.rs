@@ -52,7 +52,7 @@ pub(crate) fn run(command: Command, app: &App) -> anyhow::Result<()> {
         Command::Merge(args) => merge::run(args, app),
         Command::Export(args) => export::run(args, app),
         Command::Methods(methods::Args {}) => methods::run(app),
-        Command::Tasks(tasks::Args {}) => tasks::run(app),
+        Command::Tasks(args) => tasks::run(args, app),
         Command::Inspect(args) => inspect::run(args, app),
         Command::Trace(args) => trace::run(args, app),
         Command::Bench(args) => bench::run(args, app),

@@ -5,9 +5,11 @@ use crate::answer;
 use crate::example::{Example, Target, Text};
 use crate::llm_adapters::RowForm;
 use crate::spec::{Column, Field, Format, Kind, Source, Spec};
+use crate::template;
 use crate::{Error, Place};
 use regex::Regex;
 use serde_json::Value;
+use std::borrow::Cow;
 use std::path::Path;
 
 /// All examples of one file.
@@ -16,21 +18,26 @@ pub(crate) fn examples(spec: &Spec, source: &Source, path: &Path) -> Result<Vec<
         return Err(Error::Parquet { path: path.to_owned() });
     }
     let text = super::text::read(path)?;
-    let records = records(path, &text, source.format, source.header)?;
-    let drops = source.solution_drops.as_deref().and_then(|pattern| Regex::new(pattern).ok());
-    let reader = Reader { spec, source, path, drops };
-    records
-        .iter()
-        .enumerate()
-        .map(|(i, record)| {
-            let row = Row { reader: &reader, record };
-            let (text, target) = match (source.format, &spec.llm_adapters) {
-                (Format::LlmAdapters, Some(form)) => row.llm_adapters(form)?,
-                _ => (row.text()?, row.target()?),
-            };
-            Ok(Example { id: i as u64, text, target })
-        })
-        .collect()
+    let mut records = records(path, &text, source)?;
+    if let Some(ending) = &source.labels_beside {
+        super::labels::join(path, ending, &mut records)?;
+    }
+    // The task's check has tried these patterns.
+    let pattern = |text: &Option<String>| text.as_deref().and_then(|pattern| Regex::new(pattern).ok());
+    let reader = Reader {
+        spec,
+        source,
+        path,
+        drops: pattern(&source.solution_drops),
+        choice_drops: pattern(&source.choice_drops),
+        choices_split: pattern(&source.choices_split),
+    };
+    let read = |(i, record): (usize, &Record)| match (Row { reader: &reader, record }).read() {
+        Ok((text, target)) => Some(Ok(Example { id: i as u64, text, target })),
+        Err(Error::EmptyText { .. }) if source.skips_broken => None,
+        Err(error) => Some(Err(error)),
+    };
+    records.iter().enumerate().filter_map(read).collect()
 }
 
 struct Reader<'a> {
@@ -38,6 +45,8 @@ struct Reader<'a> {
     source: &'a Source,
     path: &'a Path,
     drops: Option<Regex>,
+    choice_drops: Option<Regex>,
+    choices_split: Option<Regex>,
 }
 
 struct Row<'a> {
@@ -46,6 +55,13 @@ struct Row<'a> {
 }
 
 impl Row<'_> {
+    fn read(&self) -> Result<(Text, Target), Error> {
+        match (self.reader.source.format, &self.reader.spec.llm_adapters) {
+            (Format::LlmAdapters, Some(form)) => self.llm_adapters(form),
+            _ => Ok((self.text()?, self.target()?)),
+        }
+    }
+
     fn text(&self) -> Result<Text, Error> {
         match self.reader.spec.kind {
             Kind::Classification | Kind::Regression => {
@@ -58,6 +74,7 @@ impl Row<'_> {
             Kind::MultipleChoice | Kind::Generation => Ok(Text::Question {
                 question: self.field_text(Field::Question)?,
                 passage: self.column(Field::Passage).map(|c| self.text_at(c)).transpose()?,
+                scored: self.column(Field::Scored).map(|c| self.text_at(c)).transpose()?,
             }),
         }
     }
@@ -102,7 +119,7 @@ impl Row<'_> {
         if question.trim().is_empty() {
             return Err(self.empty("instruction"));
         }
-        let text = Text::Question { question, passage: None };
+        let text = Text::Question { question, passage: None, scored: None };
         let answer = get("answer")?;
         if self.reader.spec.kind == Kind::Generation {
             let output = self.record.named("output").and_then(|v| v.as_str().map(String::from));
@@ -125,11 +142,19 @@ impl Row<'_> {
             return names.iter().map(|n| self.text_at(&Column::Name(n.clone()))).collect();
         }
         let value = self.value(column)?;
-        let Value::Array(items) = &value else {
-            return Err(self.shape(column, "an array of choices", &value));
+        let texts: Option<Vec<String>> = match (&value, &self.reader.choices_split) {
+            (Value::Array(items), _) => items.iter().map(|v| v.as_str().map(String::from)).collect(),
+            // What stands before the first mark is no choice.
+            (Value::String(all), Some(mark)) => {
+                Some(mark.split(all).skip(1).map(|choice| choice.trim().to_owned()).collect())
+            }
+            _ => return Err(self.shape(column, "an array of choices", &value)),
         };
-        let texts: Option<Vec<String>> = items.iter().map(|v| v.as_str().map(String::from)).collect();
-        match texts {
+        let drop = |text: String| match &self.reader.choice_drops {
+            Some(pattern) => pattern.replace_all(&text, "").into_owned(),
+            None => text,
+        };
+        match texts.map(|texts| texts.into_iter().map(drop).collect::<Vec<String>>()) {
             Some(texts) if texts.len() < 2 => Err(self.shape(column, "two choices or more", &value)),
             Some(texts) if texts.iter().any(|t| t.trim().is_empty()) => Err(self.empty(&column.shown())),
             Some(texts) => Ok(texts),
@@ -139,11 +164,13 @@ impl Row<'_> {
 
     /// The class or choice that the label column names: by name, by number, or true / false.
     fn class(&self, names: &[String]) -> Result<usize, Error> {
-        let column = self.column(Field::Label).ok_or_else(|| self.missing("label"))?;
+        let beside = Column::Name(super::labels::COLUMN.into());
+        let beside = self.reader.source.labels_beside.is_some().then_some(&beside);
+        let column = beside.or(self.column(Field::Label)).ok_or_else(|| self.missing("label"))?;
         let value = self.value(column)?;
         let called = match self.column(Field::ChoiceLabels) {
             Some(labels) => self.value(labels)?.as_array().cloned().unwrap_or_default(),
-            None => Vec::new(),
+            None => self.reader.source.choice_names.iter().map(|n| Value::from(n.as_str())).collect(),
         };
         let base = i64::from(self.reader.source.label_base);
         let number = match &value {
@@ -206,11 +233,27 @@ impl Row<'_> {
                 names.iter().map(|n| self.text_at(&Column::Name(n.clone()))).collect();
             return Ok(parts?.join(" "));
         }
+        if let Column::Made { text } = column {
+            return self.made(text);
+        }
         match self.value(column)? {
             Value::String(text) if text.trim().is_empty() => Err(self.empty(&column.shown())),
             Value::String(text) => Ok(text),
             Value::Number(n) => Ok(n.to_string()),
             other => Err(self.shape(column, "a string", &other)),
+        }
+    }
+
+    /// A text made of columns; one of them may be empty, as a second half often is, but not all.
+    fn made(&self, form: &str) -> Result<String, Error> {
+        let text = template::fill(form, |place| match self.record.named(place)? {
+            Value::String(text) => Some(Cow::from(text)),
+            _ => None,
+        });
+        match text {
+            Ok(text) if text.trim().is_empty() => Err(self.empty(form)),
+            Ok(text) => Ok(text),
+            Err(place) => Err(self.missing(&place)),
         }
     }
 

@@ -1,11 +1,11 @@
 //! Training data of instructions and chats: a JSON array or one JSON object a line, in the usual forms.
 
-use super::record::{Record, kind, records};
+use super::record::{Layout, Record, kind, records};
 use crate::Error;
 use crate::example::{Example, Message, Role, Target, Text};
 use crate::spec::Format;
 use serde_json::{Map, Value};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The form of a training row, told by its keys unless it is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,13 +58,7 @@ impl InstructionFormat {
 /// Reads training rows from `path`, a file or a folder with one; without a `format` the first row's keys
 /// decide it for all rows.
 pub fn read(path: &Path, format: Option<InstructionFormat>) -> Result<Vec<Example>, Error> {
-    let path = &*super::folder::rows_file(path)?;
-    if path.extension().is_some_and(|e| e == "parquet" || e == "arrow") {
-        return Err(Error::Parquet { path: path.to_owned() });
-    }
-    let text = super::text::read(path)?;
-    let layout = if text.trim_start().starts_with('[') { Format::Json } else { Format::JsonLines };
-    let rows = records(path, &text, layout, false)?;
+    let (path, rows) = &rows_of(path)?;
     let format = match format {
         Some(format) => format,
         None => detect(path, &rows[0])?,
@@ -76,6 +70,24 @@ pub fn read(path: &Path, format: Option<InstructionFormat>) -> Result<Vec<Exampl
             Ok(Example { id: i as u64, text, target })
         })
         .collect()
+}
+
+/// The texts of one column of a file of JSON rows, whatever else they hold.
+pub fn read_column(path: &Path, column: &str) -> Result<Vec<String>, Error> {
+    let (path, rows) = &rows_of(path)?;
+    rows.iter().map(|record| Row { path, record }.string(column)).collect()
+}
+
+/// The rows of a file of JSON, or of the one file of a folder, and where they lie.
+fn rows_of(path: &Path) -> Result<(PathBuf, Vec<Record>), Error> {
+    let path = super::folder::rows_file(path)?;
+    if path.extension().is_some_and(|e| e == "parquet" || e == "arrow") {
+        return Err(Error::Parquet { path });
+    }
+    let text = super::text::read(&path)?;
+    let format = if text.trim_start().starts_with('[') { Format::Json } else { Format::JsonLines };
+    let rows = records(&path, &text, Layout { format, header: false, skips_broken: false })?;
+    Ok((path, rows))
 }
 
 fn detect(path: &Path, first: &Record) -> Result<InstructionFormat, Error> {

@@ -3,5 +3,6 @@
 pub(crate) mod columns;
 pub(crate) mod folder;
 pub(crate) mod instructions;
+pub(crate) mod labels;
 pub(crate) mod record;
 pub(crate) mod text;

@@ -1,6 +1,6 @@
 //! Rows before they mean anything: cells by column name, with the place they came from.
 
-use crate::spec::{Column, Format};
+use crate::spec::{Column, Format, Source};
 use crate::{Error, Place};
 use serde_json::{Map, Value};
 use std::path::Path;
@@ -44,6 +44,13 @@ impl Record {
         }
     }
 
+    /// Gives a JSON row one more column; other rows are left as they are.
+    pub(crate) fn add(&mut self, name: &str, value: &str) {
+        if let Cells::Json(map) = &mut self.cells {
+            map.insert(name.to_owned(), Value::from(value));
+        }
+    }
+
     /// The row's columns for a message.
     pub(crate) fn shown(&self) -> String {
         match &self.cells {
@@ -67,10 +74,28 @@ fn quoted<'a>(names: impl Iterator<Item = &'a String>) -> String {
     if names.is_empty() { "none".into() } else { names.join(", ") }
 }
 
+/// How a file's rows are written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Layout {
+    /// The format.
+    pub(crate) format: Format,
+    /// Whether a TSV's first line names its columns.
+    pub(crate) header: bool,
+    /// Whether a TSV's rows of a wrong width are dropped rather than refused.
+    pub(crate) skips_broken: bool,
+}
+
+impl From<&Source> for Layout {
+    fn from(source: &Source) -> Self {
+        Layout { format: source.format, header: source.header, skips_broken: source.skips_broken }
+    }
+}
+
 /// All rows of a file's text in the given layout.
-pub(crate) fn records(path: &Path, text: &str, format: Format, header: bool) -> Result<Vec<Record>, Error> {
-    let records = match format {
-        Format::GlueTsv => tsv(path, text, header),
+pub(crate) fn records(path: &Path, text: &str, layout: impl Into<Layout>) -> Result<Vec<Record>, Error> {
+    let layout = layout.into();
+    let records = match layout.format {
+        Format::GlueTsv => tsv(path, text, layout),
         Format::JsonLines => json_lines(path, text),
         Format::Json | Format::LlmAdapters => json_array(path, text),
         Format::Parquet => Err(Error::Parquet { path: path.to_owned() }),
@@ -81,7 +106,8 @@ pub(crate) fn records(path: &Path, text: &str, format: Format, header: bool) -> 
     Ok(records)
 }
 
-fn tsv(path: &Path, text: &str, header: bool) -> Result<Vec<Record>, Error> {
+fn tsv(path: &Path, text: &str, layout: Layout) -> Result<Vec<Record>, Error> {
+    let header = layout.header;
     let mut lines = super::text::lines(text).peekable();
     let split = |line: &str| line.split('\t').map(String::from).collect::<Vec<_>>();
     let names =
@@ -91,17 +117,15 @@ fn tsv(path: &Path, text: &str, header: bool) -> Result<Vec<Record>, Error> {
     let expected = if header { names.len() } else { first };
     lines
         .filter(|(_, line)| !line.is_empty())
-        .map(|(number, line)| {
+        .filter_map(|(number, line)| {
             let cells = split(line);
-            if cells.len() < expected || (header && cells.len() > expected) {
-                return Err(Error::Cells {
-                    path: path.to_owned(),
-                    line: number,
-                    found: cells.len(),
-                    expected,
-                });
+            let found = cells.len();
+            if found < expected || (header && found > expected) {
+                let error = Error::Cells { path: path.to_owned(), line: number, found, expected };
+                return (!layout.skips_broken).then_some(Err(error));
             }
-            Ok(Record { place: Place::Line(number), cells: Cells::Tsv { header: names.clone(), cells } })
+            let cells = Cells::Tsv { header: names.clone(), cells };
+            Some(Ok(Record { place: Place::Line(number), cells }))
         })
         .collect()
 }
@@ -160,11 +184,19 @@ pub(crate) fn kind(value: &Value) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn rows(text: &str, format: Format, header: bool) -> Result<Vec<Record>, String> {
-        records(Path::new("f"), text, format, header).map_err(|e| e.to_string())
+    pub(crate) fn rows(text: &str, format: Format, header: bool) -> Result<Vec<Record>, String> {
+        let layout = Layout { format, header, skips_broken: false };
+        records(Path::new("f"), text, layout).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn rows_known_to_be_broken_are_dropped_on_request_only() {
+        let layout = Layout { format: Format::GlueTsv, header: true, skips_broken: true };
+        let kept = records(Path::new("f"), "a\tb\n1\n2\t3\n4\t5\t6\n", layout).unwrap();
+        assert_eq!(kept.iter().map(|r| r.place).collect::<Vec<_>>(), [Place::Line(3)]);
     }
 
     #[test]

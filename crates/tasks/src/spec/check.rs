@@ -1,6 +1,6 @@
 //! What a task file's types alone cannot promise: keys that contradict one another are named, with what would be right.
 
-use super::{Field, Format, HELD_OUT, Kind, PromptSpec, Protocol, Source, Spec};
+use super::{Column, Field, Format, HELD_OUT, Kind, PromptSpec, Protocol, Source, Spec};
 use crate::metrics::Metric;
 use crate::template::{self, Piece};
 use crate::{Error, SplitName, suggest};
@@ -54,6 +54,7 @@ impl Spec {
                 }
             };
         }
+        let label = |f: &Field| *f == Field::Label && source.labels_beside.is_some();
         let mut needed = match self.kind {
             Kind::Classification | Kind::Regression => vec![Field::TextA, Field::Label],
             Kind::MultipleChoice => vec![Field::Question, Field::Label],
@@ -62,12 +63,12 @@ impl Spec {
         if self.kind == Kind::MultipleChoice && self.labels.is_empty() {
             needed.push(Field::Choices);
         }
-        match needed.iter().find(|f| !source.columns.contains_key(f)) {
+        match needed.iter().find(|f| !source.columns.contains_key(f) && !label(f)) {
             Some(field) => {
                 let name = serde_json::to_string(field).unwrap_or_default();
                 Err(("source.columns".into(), format!("lacks {name}, which this kind of task needs")))
             }
-            None => check_pattern(source),
+            None => check_patterns(source),
         }
     }
 
@@ -89,8 +90,11 @@ impl Spec {
     fn check_prompt(&self, protocol: Protocol, prompt: &PromptSpec) -> Result<(), (String, String)> {
         let fail = |k: &str, problem: &str| Err((format!("prompt.{protocol}.{k}"), problem.to_owned()));
         prompt.check_places().or_else(|(key, problem)| fail(key, &problem))?;
-        if protocol == Protocol::LmEval && prompt.context.is_none() {
-            return fail("context", "is missing");
+        if protocol == Protocol::LmEval && prompt.context.is_none() == prompt.blank.is_none() {
+            return fail("context", "or `blank` must be there, one of them");
+        }
+        if prompt.blank.is_some() && (protocol != Protocol::LmEval || self.kind != Kind::MultipleChoice) {
+            return fail("blank", "belongs to `lm-eval` and tasks of multiple choice");
         }
         if protocol != Protocol::LmEval && prompt.context.is_some() {
             return fail("context", "belongs to `lm-eval`; here it is `instruction`");
@@ -128,11 +132,7 @@ impl PromptSpec {
         let others = self.instruction.iter().map(|text| ("instruction", text));
         for (key, text) in contexts.chain(others).chain(self.response.iter().map(|text| ("response", text))) {
             let pieces = template::pieces(text).map_err(|problem| (key, problem))?;
-            let unknown = pieces.iter().find_map(|p| match p {
-                Piece::Place(place) if !PLACES.contains(&place.as_str()) => Some(place),
-                _ => None,
-            });
-            if let Some(place) = unknown {
+            if let Some(place) = pieces.iter().filter_map(Piece::place).find(|p| !PLACES.contains(p)) {
                 let hint = suggest::hint(place, PLACES);
                 return Err((key, format!("has the place {{{place}}}{hint}; places: {}", PLACES.join(", "))));
             }
@@ -142,12 +142,27 @@ impl PromptSpec {
 }
 
 /// The places that prompts may have.
-const PLACES: [&str; 10] =
-    ["text_a", "text_b", "question", "passage", "choices", "words", "word", "choice", "answer", "solution"];
+const PLACES: [&str; 11] = [
+    "text_a", "text_b", "question", "scored", "passage", "choices", "words", "word", "choice", "answer",
+    "solution",
+];
 
-fn check_pattern(source: &Source) -> Result<(), (String, String)> {
-    match source.solution_drops.as_deref().map(regex::Regex::new) {
-        Some(Err(e)) => Err(("source.solution-drops".into(), format!("is no regular expression: {e}"))),
-        _ => Ok(()),
+/// The regular expressions and the texts made of several columns.
+fn check_patterns(source: &Source) -> Result<(), (String, String)> {
+    let patterns = [
+        ("solution-drops", &source.solution_drops),
+        ("choice-drops", &source.choice_drops),
+        ("choices-split", &source.choices_split),
+    ];
+    for (key, pattern) in patterns {
+        if let Some(Err(e)) = pattern.as_deref().map(regex::Regex::new) {
+            return Err((format!("source.{key}"), format!("is no regular expression: {e}")));
+        }
     }
+    for column in source.columns.values() {
+        if let Column::Made { text } = column {
+            template::pieces(text).map_err(|problem| ("source.columns".into(), problem))?;
+        }
+    }
+    Ok(())
 }

@@ -94,7 +94,7 @@ fn training_and_evaluation_show_the_same_prompt() {
     let task = Task::named("arc-easy").unwrap();
     let example = Example {
         id: 1,
-        text: Text::Question { question: "Which is it?".into(), passage: None },
+        text: Text::Question { question: "Which is it?".into(), passage: None, scored: None },
         target: Target::Choice { choices: ["a box", "a fox", "an ox"].map(String::from).to_vec(), gold: 1 },
     };
     for template in [&m.template, &chat] {

@@ -30,8 +30,9 @@ pub(super) fn evaluate(session: &mut Session<'_, '_>) -> Result<TaskEvaluation, 
         let mut requests = Vec::new();
         for example in chunk {
             let mut request = task.choose(example, protocol)?;
-            request.context.insert_str(0, &shots);
-            let rows = request.continuations.iter().map(|c| tokens(&request.context, c, asked));
+            request.contexts.iter_mut().for_each(|context| context.insert_str(0, &shots));
+            let pairs = request.contexts.iter().zip(&request.continuations);
+            let rows = pairs.map(|(context, continuation)| tokens(context, continuation, asked));
             let rows = rows.collect::<Result<Vec<_>, _>>();
             let rows = rows.map_err(|reason| Error::row(example.id, task.name(), reason))?;
             requests.push((request, rows));
@@ -120,7 +121,7 @@ fn tokens(context: &str, continuation: &str, asked: Asked<'_>) -> Result<Continu
 
 fn sample(example: &Example, answer: &Answer, metrics: &[Metric]) -> Sample {
     let Answer { request, likelihoods, picks } = answer;
-    let arguments = request.continuations.iter().map(|c| (request.context.clone(), c.clone()));
+    let arguments = request.contexts.iter().cloned().zip(request.continuations.iter().cloned());
     let right = |m: &Metric| f64::from(u8::from(pick(*m, picks) == request.gold));
     Sample {
         doc_id: example.id,

@@ -31,6 +31,7 @@ fn split(examples: Vec<Example>) -> Split {
         official_rows: None,
         rows_in_split: rows,
         notes: vec!["made up".into()],
+        variant: None,
     }
 }
 
@@ -64,7 +65,7 @@ fn question(id: u64, question: &str, choices: &[&str], gold: usize) -> Example {
     let choices = choices.iter().map(|c| c.to_string()).collect();
     Example {
         id,
-        text: Text::Question { question: question.into(), passage: None },
+        text: Text::Question { question: question.into(), passage: None, scored: None },
         target: Target::Choice { choices, gold },
     }
 }
@@ -122,7 +123,7 @@ fn choices_are_scored_as_each_would_be_alone() {
         let request = task.choose(example, Protocol::LmEval).unwrap();
         let likelihood = |continuation: &String| {
             let (before, after) =
-                sibo_text::encode_continuation(&m.tokenizer, &request.context, continuation).unwrap();
+                sibo_text::encode_continuation(&m.tokenizer, &request.contexts[0], continuation).unwrap();
             let ids = [before.clone(), after].concat();
             let batch = Batch::new(m.model.arch(), &[Row { ids: ids.clone(), ..Row::default() }]).unwrap();
             let mut sum = 0.0;
@@ -187,7 +188,7 @@ fn written_answers_are_read_and_recorded_for_each_reading() {
     let task = Task::named("gsm8k").unwrap();
     let row = |id, question: &str, gold: &str| Example {
         id,
-        text: Text::Question { question: question.into(), passage: None },
+        text: Text::Question { question: question.into(), passage: None, scored: None },
         target: Target::Answer { gold: gold.into(), solution: None },
     };
     let rows = split(vec![
