@@ -19,9 +19,11 @@ pub mod memory;
 pub mod optim;
 pub mod prepare;
 pub mod probe;
+pub mod profile;
 pub mod recipe;
 pub mod run;
 pub mod schedule;
+pub mod signs;
 pub mod study;
 #[cfg(test)]
 mod testing;

@@ -13,6 +13,7 @@ mod inspect;
 mod merge;
 mod methods;
 mod quickstart;
+mod smoothing;
 mod tasks;
 mod trace;
 mod train;
@@ -30,6 +31,7 @@ pub(crate) enum Command {
     Methods(methods::Args),
     Tasks(tasks::Args),
     Inspect(inspect::Args),
+    Smoothing(smoothing::Args),
     Trace(trace::Args),
     Bench(bench::Args),
     Env(env::Args),
@@ -49,6 +51,7 @@ pub(crate) fn run(command: Command, app: &App) -> anyhow::Result<()> {
         Command::Methods(methods::Args {}) => methods::run(app),
         Command::Tasks(tasks::Args {}) => tasks::run(app),
         Command::Inspect(args) => inspect::run(args, app),
+        Command::Smoothing(args) => smoothing::run(args, app),
         Command::Trace(args) => trace::run(args, app),
         Command::Bench(args) => bench::run(args, app),
         Command::Env(env::Args {}) => env::run(app),
