@@ -10,6 +10,7 @@
 
 pub mod batches;
 pub mod card;
+pub mod cells;
 pub mod checkpoint;
 pub mod data;
 mod error;

@@ -177,6 +177,23 @@ impl LayerValues {
     }
 }
 
+/// The mean of |h0| / |x| over the sites where the model's adapter mixes h0 in; none where it does so nowhere.
+pub fn injected_ratio(model: &Model, rows: &[ProbeRow], batch: usize) -> Result<Option<f64>, Error> {
+    let injected = injected_sites(model);
+    if injected.is_empty() {
+        return Ok(None);
+    }
+    check(rows)?;
+    Ok(mean_ratio(&sites(model, rows, batch)?, &injected))
+}
+
+/// The mean of |h0| / |x| over these kinds of site.
+pub fn mean_ratio(sites: &[SiteProfile], kinds: &[&str]) -> Option<f64> {
+    let ratios: Vec<f64> =
+        sites.iter().filter(|s| kinds.contains(&s.site)).map(|s| s.ratio.mean.estimate).collect();
+    (!ratios.is_empty()).then(|| ratios.iter().sum::<f64>() / ratios.len() as f64)
+}
+
 /// Norms where branches read. A site that is not as wide as h0 takes no h0, and is left out.
 fn sites(model: &Model, rows: &[ProbeRow], batch: usize) -> Result<Vec<SiteProfile>, Error> {
     let mut values: BTreeMap<(usize, Site), [Vec<f64>; 3]> = BTreeMap::new();

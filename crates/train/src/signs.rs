@@ -1,6 +1,5 @@
 //! Signs that SIBO fails or does nothing, in words. Every threshold stands here and nowhere else.
 
-use crate::profile::Profile;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -117,15 +116,12 @@ pub fn too_low(without: f64, with: f64) -> Option<Sign> {
     (change.abs() < UNCHANGED).then_some(Sign::LambdaTooLow { change })
 }
 
-/// The sizes of h0 and x at the kinds of site where h0 is mixed in ([`crate::profile::site_name`]).
-pub fn negligible(profile: &Profile, injected: &[&str]) -> Option<Sign> {
-    let at = profile.sites.iter().filter(|s| injected.contains(&s.site));
-    let ratios: Vec<f64> = at.map(|s| s.ratio.mean.estimate).collect();
-    let ratio = ratios.iter().sum::<f64>() / ratios.len().max(1) as f64;
-    (!ratios.is_empty() && ratio < NEGLIGIBLE).then_some(Sign::H0Negligible { ratio })
+/// The mean of |h0| / |x| where h0 is mixed in ([`crate::profile::injected_ratio`]).
+pub fn negligible(ratio: f64) -> Option<Sign> {
+    (ratio < NEGLIGIBLE).then_some(Sign::H0Negligible { ratio })
 }
 
-/// Paths of the injected branches of a run whose lambda is above zero.
+/// Injected branches of a run, and whether its lambda is above zero.
 pub fn no_site(lambda_above_zero: bool, injected: usize) -> Option<Sign> {
     (lambda_above_zero && injected == 0).then_some(Sign::NoSite)
 }

@@ -2,8 +2,10 @@
 
 use crate::app::App;
 
+mod ablate;
 mod bench;
 mod chat;
+mod compare;
 mod completions;
 mod env;
 mod eval;
@@ -14,6 +16,7 @@ mod merge;
 mod methods;
 mod quickstart;
 mod smoothing;
+mod sweep;
 mod tasks;
 mod trace;
 mod train;
@@ -32,6 +35,9 @@ pub(crate) enum Command {
     Tasks(tasks::Args),
     Inspect(inspect::Args),
     Smoothing(smoothing::Args),
+    Compare(compare::Args),
+    Sweep(sweep::Args),
+    Ablate(ablate::Args),
     Trace(trace::Args),
     Bench(bench::Args),
     Env(env::Args),
@@ -52,6 +58,9 @@ pub(crate) fn run(command: Command, app: &App) -> anyhow::Result<()> {
         Command::Tasks(tasks::Args {}) => tasks::run(app),
         Command::Inspect(args) => inspect::run(args, app),
         Command::Smoothing(args) => smoothing::run(args, app),
+        Command::Compare(args) => compare::run(args, app),
+        Command::Sweep(args) => sweep::run(args, app),
+        Command::Ablate(args) => ablate::run(args, app),
         Command::Trace(args) => trace::run(args, app),
         Command::Bench(args) => bench::run(args, app),
         Command::Env(env::Args {}) => env::run(app),

@@ -155,7 +155,8 @@ impl Finding {
         let without = plain.map_or(self.base(), |s| &s.profile);
         let mut found = Vec::new();
         for system in self.systems.iter().filter(|s| !s.injected.is_empty()) {
-            found.extend(signs::negligible(&system.profile, &system.injected));
+            let ratio = profile::mean_ratio(&system.profile.sites, &system.injected);
+            found.extend(ratio.and_then(signs::negligible));
             found.extend(signs::too_low(last(without), last(&system.profile)));
         }
         found
