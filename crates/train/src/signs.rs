@@ -130,3 +130,6 @@ pub fn no_site(lambda_above_zero: bool, injected: usize) -> Option<Sign> {
 pub fn within_noise(difference: f64, (low, high): (f64, f64)) -> Option<Sign> {
     (low <= 0.0 && high >= 0.0).then_some(Sign::WithinNoise { difference, interval: (low, high) })
 }
+
+#[cfg(test)]
+mod tests;
