@@ -55,6 +55,12 @@ fn start_pool(threads: usize) -> anyhow::Result<()> {
     built.map_err(|e| anyhow::anyhow!("cannot start {threads} threads: {e}"))
 }
 
+/// `sibo 0.1.0, 2026-11-25`, for the foot of a report.
+pub(crate) fn made_by() -> String {
+    let day = sibo_tasks::results::iso_utc(std::time::SystemTime::now());
+    format!("sibo {}, {}", env!("CARGO_PKG_VERSION"), day.split('T').next().unwrap_or_default())
+}
+
 /// `0.1.0 (3f2a81c, release, x86_64-unknown-linux-gnu, avx512)`
 pub(crate) fn version() -> String {
     let commit = env!("SIBO_COMMIT");

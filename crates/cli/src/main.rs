@@ -12,6 +12,7 @@ mod places;
 mod progress;
 mod record;
 mod speaker;
+mod study;
 
 fn main() -> std::process::ExitCode {
     app::main()

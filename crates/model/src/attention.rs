@@ -6,7 +6,7 @@ use crate::layer::{Context, DropSite};
 use crate::linear::{Grads, Linear, LinearSaved, series_backward, series_forward};
 use sibo_kernels::attention::{self, AttnDrop};
 use sibo_kernels::{Rows, elementwise, rope};
-use sibo_peft::{Branch, BranchSaved, Params};
+use sibo_peft::{Branch, BranchSaved, Params, Site};
 
 /// Query, key, value and output projections.
 #[derive(Clone)]
@@ -46,6 +46,7 @@ impl Attention {
         cache: Option<&mut KvLayer>,
     ) -> (Rows, Option<AttentionSaved>) {
         let call = &cx.call;
+        cx.show(Site::Query, n);
         let (mut q, query) = self.query.forward(call, params, n);
         let (mut k, key) = self.key.forward(call, params, n);
         let (v, value) = self.value.forward(call, params, n);
@@ -69,7 +70,9 @@ impl Attention {
         let keys = cx.drop_keys(cx.dropout.attention, self.layer, DropSite::Probabilities);
         let drop = keys.as_ref().map(|keys| AttnDrop { p: cx.dropout.attention, keys });
         attention::forward(&shape, &cx.batch.seqs, &q, &k, &v, drop.as_ref(), &mut o, &mut lse);
+        cx.show(Site::AttnOut, &o);
         let (y, output) = self.output.forward(call, params, &o);
+        cx.show(Site::Attention, &y);
         let (y, adapter) = match &self.adapter {
             None => (y, None),
             Some(branch) => {

@@ -4,7 +4,7 @@ use crate::layer::Context;
 use crate::linear::{Grads, Linear, LinearSaved, series_backward, series_forward};
 use sibo_kernels::Rows;
 use sibo_kernels::activation::{self, Activation, gated};
-use sibo_peft::{Branch, BranchSaved, Params};
+use sibo_peft::{Branch, BranchSaved, Params, Site};
 
 /// The FFN's linears.
 #[derive(Clone)]
@@ -35,11 +35,13 @@ impl Ffn {
     /// The sub-layer's output (T, D) from n (T, D).
     pub(crate) fn forward(&self, cx: &Context, params: &Params, n: &Rows) -> (Rows, FfnSaved) {
         let call = &cx.call;
+        cx.show(Site::FfnUp, n);
         let gate = self.gate.as_ref().map(|gate| gate.forward(call, params, n));
         let (up, up_saved) = self.up.forward(call, params, n);
         let h = self.inner(gate.as_ref().map(|g| &g.0), &up);
         let (mut y, down) = self.down.forward(call, params, &h);
         let parallel = self.parallel.as_ref().map(|branch| branch.forward(call, params, n, &mut y));
+        cx.show(Site::Ffn, &y);
         let (y, adapter) = match &self.adapter {
             None => (y, None),
             Some(branch) => {

@@ -11,7 +11,8 @@ use crate::on_sum::{self, SumSaved};
 use crate::rope::RopeSpec;
 use sibo_kernels::rope::RopeTable;
 use sibo_kernels::{Rows, drop, elementwise};
-use sibo_peft::{Branch, Call, Params};
+use sibo_peft::{Branch, Call, Params, Site};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -30,6 +31,17 @@ pub(crate) struct Context<'a> {
     pub(crate) call: Call<'a>,
     /// The base model's own dropout, zero unless it is on.
     pub(crate) dropout: BaseDropout,
+    /// Sees what the sites of a layer read; only probes ask for it.
+    pub(crate) tap: Option<&'a Tap<'a>>,
+}
+
+/// Sees rows that a branch at a site reads, or would read.
+pub(crate) struct Tap<'a>(RefCell<&'a mut dyn FnMut(Site, &Rows)>);
+
+impl<'a> Tap<'a> {
+    pub(crate) fn new(visit: &'a mut dyn FnMut(Site, &Rows)) -> Self {
+        Tap(RefCell::new(visit))
+    }
 }
 
 /// Addresses of the base model's own masks; part of the meaning of a seed, so never renumbered.
@@ -44,6 +56,13 @@ pub(crate) enum DropSite {
 }
 
 impl Context<'_> {
+    /// Shows the tap, where there is one, what `site` reads.
+    pub(crate) fn show(&self, site: Site, rows: &Rows) {
+        if let Some(tap) = self.tap {
+            (tap.0.borrow_mut())(site, rows);
+        }
+    }
+
     pub(crate) fn rotate(&self, x: &mut Rows, heads: usize, back: bool) {
         crate::attention::rotate(self, x, heads, back);
     }

@@ -5,13 +5,13 @@ use crate::batch::{Batch, Labels};
 use crate::cache::KvLayer;
 use crate::embedding::{Embedding, EmbeddingContext, EmbeddingSaved};
 use crate::head::{self, Head};
-use crate::layer::{Context, Layer, LayerSaved, RopeTables};
+use crate::layer::{Context, Layer, LayerSaved, RopeTables, Tap};
 use crate::linear::Grads;
 use crate::norm::Norm;
 use sibo_kernels::drop::DropKey;
 use sibo_kernels::rope::RopeTable;
 use sibo_kernels::{Rows, elementwise, loss};
-use sibo_peft::{Adapter, Call, DropSource, Params};
+use sibo_peft::{Adapter, Call, DropSource, Params, Site};
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -120,7 +120,7 @@ impl Model {
     pub fn loss(&mut self, batch: &Batch, labels: &Labels) -> StepOutput {
         let (h0, last) = self.run(batch, |_, _| {});
         let call = Call { h0: &h0, drop: None };
-        let cx = Context { arch: &self.arch, batch, rope: None, call, dropout: NO_DROPOUT };
+        let cx = Context { arch: &self.arch, batch, rope: None, call, dropout: NO_DROPOUT, tap: None };
         let norm = self.final_norm.as_ref();
         let (sum, _) =
             loss_and_gradient(&self.head, norm, &mut self.params, &cx, &last, labels, 1.0, false, false);
@@ -147,7 +147,7 @@ impl Model {
         let lowest = self.lowest_trained();
         let (h0, last, tape) = self.forward_taped(batch, tables.as_ref(), source, base, lowest, recompute);
         let call = Call { h0: &h0, drop: source };
-        let cx = Context { arch: &self.arch, batch, rope: tables.as_ref(), call, dropout: base };
+        let cx = Context { arch: &self.arch, batch, rope: tables.as_ref(), call, dropout: base, tap: None };
         let wanted = lowest.is_some();
         let norm = self.final_norm.as_ref();
         let (sum, dlast) =
@@ -200,6 +200,22 @@ impl Model {
         visit(layers, &self.normed(&last));
     }
 
+    /// What the sites of every layer read, or would read with a branch there: `visit(l, site, rows)` with h0 (T, D)
+    /// beside it. `Query` stands for query, key and value, `FfnUp` for the gate and for what is beside the FFN too;
+    /// `Attention` and `Ffn` are the sub-layers' outputs before an adapter that follows them.
+    pub fn site_inputs(&self, batch: &Batch, mut visit: impl FnMut(usize, Site, &Rows, &Rows)) {
+        let tables = self.tables(batch);
+        let embedding_cx = EmbeddingContext::new(batch, 0.0, None);
+        let (h0, _) = self.embedding.forward(&embedding_cx, &self.params, self.arch.width);
+        let mut x = h0.copy();
+        for layer in &self.layers {
+            let mut see = |site: Site, rows: &Rows| visit(layer.number, site, rows, &h0);
+            let tap = Tap::new(&mut see);
+            let cx = Context { tap: Some(&tap), ..self.context(batch, tables.as_ref(), &h0, None) };
+            x = layer.forward(&cx, &self.params, &x, None).0;
+        }
+    }
+
     /// The final norm, where there is one.
     pub(crate) fn normed(&self, rows: &Rows) -> Rows {
         match &self.final_norm {
@@ -226,7 +242,7 @@ impl Model {
         h0: &'a Rows,
         drop: Option<DropSource<'a>>,
     ) -> Context<'a> {
-        Context { arch: &self.arch, batch, rope, call: Call { h0, drop }, dropout: NO_DROPOUT }
+        Context { arch: &self.arch, batch, rope, call: Call { h0, drop }, dropout: NO_DROPOUT, tap: None }
     }
 
     /// Rotary tables for a batch, with those of rows that `dynamic` scaling treats on their own.
@@ -264,7 +280,7 @@ impl Model {
         let embedding_cx = EmbeddingContext::new(batch, base.embedding, source);
         let (h0, embedding) = self.embedding.forward(&embedding_cx, &self.params, self.arch.width);
         let call = Call { h0: &h0, drop: source };
-        let cx = Context { arch: &self.arch, batch, rope: tables, call, dropout: base };
+        let cx = Context { arch: &self.arch, batch, rope: tables, call, dropout: base, tap: None };
         let mut x = h0.copy();
         let mut inputs = Vec::new();
         let mut kept = Vec::new();

@@ -10,6 +10,7 @@
 
 mod state;
 
+pub(crate) use state::FREE;
 pub use state::{State, identity};
 
 use crate::optim::OptimiserState;
@@ -75,6 +76,16 @@ pub fn claim(run_dir: &Path, how: Claim, recipe: &str) -> Result<Option<Checkpoi
     }
     sibo_files::write(&run_dir.join(crate::recipe::FILE), recipe.as_bytes())?;
     Ok(None)
+}
+
+/// Removes what a finished run needs no more: its checkpoints and its best adapter, which the result holds.
+pub(crate) fn tidy(run_dir: &Path) -> Result<(), Error> {
+    for path in [FOLDER, BEST].map(|name| run_dir.join(name)) {
+        if path.is_dir() {
+            std::fs::remove_dir_all(&path).map_err(|e| Error::io(&path, "remove", e))?;
+        }
+    }
+    Ok(())
 }
 
 /// What a run leaves in its folder.

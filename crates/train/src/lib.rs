@@ -10,6 +10,7 @@
 
 pub mod batches;
 pub mod card;
+pub mod cells;
 pub mod checkpoint;
 pub mod data;
 mod error;
@@ -19,9 +20,11 @@ pub mod memory;
 pub mod optim;
 pub mod prepare;
 pub mod probe;
+pub mod profile;
 pub mod recipe;
 pub mod run;
 pub mod schedule;
+pub mod signs;
 pub mod study;
 #[cfg(test)]
 mod testing;

@@ -3,7 +3,7 @@
 use crate::data::{self, Dataset, Limits};
 use crate::recipe::{ComputeChoice, Recipe, Source, Training, VALIDATION_ROWS};
 use crate::validate::Validation;
-use crate::{Error, batches};
+use crate::{Error, Outcome, batches, card, checkpoint};
 use sibo_model::{Compute, LoadOptions, Model};
 use sibo_peft::{AdapterConfig, TaskType};
 use sibo_tasks::spec::Kind;
@@ -49,6 +49,20 @@ impl Prepared {
     pub fn validation(&self) -> Option<Validation<'_>> {
         self.validation.as_ref().map(|data| Validation { data, metrics: self.metrics.clone() })
     }
+
+    /// Writes the result of a run of `recipe` into its folder: the adapter, its card, and the template that its
+    /// prompts need. Returns the adapter's folder.
+    pub fn save(&self, recipe: &Recipe, outcome: &Outcome) -> Result<PathBuf, Error> {
+        let folder = recipe.output_dir.join(checkpoint::ADAPTER);
+        checkpoint::save_adapter(&self.model, &folder, &card::text(&self.model, recipe, outcome, &[]))?;
+        // A class head reads no prompt, and the other protocols ask without a template.
+        let asks = self.model.is_causal() && matches!(self.protocol, None | Some(Protocol::Clean));
+        if asks {
+            let (name, text) = self.template.file();
+            sibo_files::write(&folder.join(name), text.as_bytes())?;
+        }
+        Ok(folder)
+    }
 }
 
 /// Whether a recipe's choice of numbers means bf16 on this machine.
@@ -65,16 +79,8 @@ pub fn compute(choice: ComputeChoice) -> Compute {
 /// (seconds since 1970).
 pub fn prepare(recipe: &Recipe, places: &Places, now: i64) -> Result<Prepared, Error> {
     let training = &recipe.training;
-    let task = match &recipe.source {
-        Source::Task { task, .. } => Some(Task::open(task)?),
-        Source::File { .. } => None,
-    };
-    let classes = match &recipe.source {
-        Source::Task { protocol: None, .. } => task.as_ref().and_then(class_outputs),
-        _ => None,
-    };
     let mut notes = Vec::new();
-    let mut model = load(&places.model, training, recipe.seed, classes, &mut notes)?;
+    let (mut model, task) = base(recipe, places, &mut notes)?;
     let tokenizer = Tokenizer::from_folder(&places.model)?;
     tokenizer.check_vocabulary(model.arch().vocab)?;
     notes.extend(tokenizer.notes().iter().cloned());
@@ -102,6 +108,23 @@ pub fn prepare(recipe: &Recipe, places: &Places, now: i64) -> Result<Prepared, E
         metrics,
         notes,
     })
+}
+
+/// Loads a recipe's model without its adapter, and opens its task; `notes` gets sentences to show.
+pub fn base(
+    recipe: &Recipe,
+    places: &Places,
+    notes: &mut Vec<String>,
+) -> Result<(Model, Option<Task>), Error> {
+    let task = match &recipe.source {
+        Source::Task { task, .. } => Some(Task::open(task)?),
+        Source::File { .. } => None,
+    };
+    let classes = match &recipe.source {
+        Source::Task { protocol: None, .. } => task.as_ref().and_then(class_outputs),
+        _ => None,
+    };
+    Ok((load(&places.model, &recipe.training, recipe.seed, classes, notes)?, task))
 }
 
 /// Refuses rows that the model's kind cannot learn from, before they are read.

@@ -73,27 +73,51 @@ struct Sums {
 
 /// Looks at every layer of `model` on `rows`, two or more, `batch` at a time.
 pub fn probe(model: &Model, rows: &[ProbeRow], batch: usize) -> Result<Vec<LayerProbe>, Error> {
+    check(rows)?;
+    let mut layers: Vec<Sums> = (0..=model.arch().layers).map(|_| Sums::default()).collect();
+    walk(model, rows, batch, |layer, states, h0, tokens| layers[layer].take(states, h0, tokens))?;
+    layers.into_iter().enumerate().map(|(layer, sums)| sums.finish(layer)).collect()
+}
+
+/// Refuses fewer rows than an interval over sequences needs.
+pub(crate) fn check(rows: &[ProbeRow]) -> Result<(), Error> {
     if rows.len() < 2 {
         return Err(Error::Refused(format!(
             "token similarity needs 2 rows or more with 2 or more ordinary tokens each; {} found",
             rows.len()
         )));
     }
-    let mut layers: Vec<Sums> = (0..=model.arch().layers).map(|_| Sums::default()).collect();
+    Ok(())
+}
+
+/// Shows every layer's states (T, D), h0 (T, D) and, of one sequence after the other, the tokens that count.
+pub(crate) fn walk(
+    model: &Model,
+    rows: &[ProbeRow],
+    batch: usize,
+    mut see: impl FnMut(usize, &Rows, &Rows, &[usize]),
+) -> Result<(), Error> {
     for chunk in rows.chunks(batch.max(1)) {
-        let packed: Vec<Row> = chunk.iter().map(|r| r.row.clone()).collect();
-        let packed = Batch::new(model.arch(), &packed)?;
+        let (packed, tokens) = pack(model, chunk)?;
         let mut h0: Option<Rows> = None;
         model.hidden_states(&packed, |layer, states| {
             let h0 = h0.get_or_insert_with(|| states.copy());
-            for (i, row) in chunk.iter().enumerate() {
-                let start = packed.range(i).start;
-                let tokens: Vec<usize> = row.places.iter().map(|p| start + p).collect();
-                layers[layer].take(states, h0, &tokens);
-            }
+            tokens.iter().for_each(|tokens| see(layer, states, h0, tokens));
         });
     }
-    layers.into_iter().enumerate().map(|(layer, sums)| sums.finish(layer)).collect()
+    Ok(())
+}
+
+/// Some sequences as a batch, and where the tokens of each that count lie in it.
+pub(crate) fn pack(model: &Model, chunk: &[ProbeRow]) -> Result<(Batch, Vec<Vec<usize>>), Error> {
+    let packed: Vec<Row> = chunk.iter().map(|r| r.row.clone()).collect();
+    let packed = Batch::new(model.arch(), &packed)?;
+    let tokens = chunk.iter().enumerate().map(|(i, row)| {
+        let start = packed.range(i).start;
+        row.places.iter().map(|p| start + p).collect()
+    });
+    let tokens = tokens.collect();
+    Ok((packed, tokens))
 }
 
 impl Sums {
@@ -124,7 +148,7 @@ impl Sums {
     }
 }
 
-fn dot(a: &[f32], b: &[f32]) -> f64 {
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum()
 }
 

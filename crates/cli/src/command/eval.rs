@@ -78,7 +78,8 @@ fn protocol(word: &str) -> Result<Protocol, String> {
     })
 }
 
-fn split(word: &str) -> Result<SplitName, String> {
+/// A split by its name.
+pub(super) fn split(word: &str) -> Result<SplitName, String> {
     SplitName::ALL
         .into_iter()
         .find(|s| s.to_string() == word)

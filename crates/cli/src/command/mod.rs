@@ -2,8 +2,10 @@
 
 use crate::app::App;
 
+mod ablate;
 mod bench;
 mod chat;
+mod compare;
 mod completions;
 mod env;
 mod eval;
@@ -15,6 +17,8 @@ mod merge;
 mod methods;
 mod overhead;
 mod quickstart;
+mod smoothing;
+mod sweep;
 mod tasks;
 mod trace;
 mod train;
@@ -33,6 +37,10 @@ pub(crate) enum Command {
     Methods(methods::Args),
     Tasks(tasks::Args),
     Inspect(inspect::Args),
+    Smoothing(smoothing::Args),
+    Compare(compare::Args),
+    Sweep(sweep::Args),
+    Ablate(ablate::Args),
     Trace(trace::Args),
     Bench(bench::Args),
     Overhead(overhead::Args),
@@ -54,6 +62,10 @@ pub(crate) fn run(command: Command, app: &App) -> anyhow::Result<()> {
         Command::Methods(methods::Args {}) => methods::run(app),
         Command::Tasks(args) => tasks::run(args, app),
         Command::Inspect(args) => inspect::run(args, app),
+        Command::Smoothing(args) => smoothing::run(args, app),
+        Command::Compare(args) => compare::run(args, app),
+        Command::Sweep(args) => sweep::run(args, app),
+        Command::Ablate(args) => ablate::run(args, app),
         Command::Trace(args) => trace::run(args, app),
         Command::Bench(args) => bench::run(args, app),
         Command::Overhead(args) => overhead::run(args, app),

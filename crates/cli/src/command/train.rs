@@ -7,12 +7,11 @@ use crate::record::Recorder;
 use crate::{describe, speaker};
 use serde_json::json;
 use sibo_report::number;
-use sibo_tasks::Protocol;
 use sibo_train::checkpoint::{self, Checkpoint, Claim};
 use sibo_train::memory::MemoryPlan;
 use sibo_train::prepare::{self, Places, Prepared};
 use sibo_train::recipe::{self, Recipe, Source};
-use sibo_train::{End, Outcome, Settings, card};
+use sibo_train::{End, Outcome, Settings};
 use std::path::{Path, PathBuf};
 
 const LONG_ABOUT: &str = "\
@@ -151,7 +150,7 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     if outcome.end == End::Interrupted {
         return Err(stopped(&outcome, &run_dir).into());
     }
-    let adapter = save(&prepared, &recipe, &outcome)?;
+    let adapter = prepared.save(&recipe, &outcome)?;
     show(&outcome, &adapter, &recipe, app);
     Ok(())
 }
@@ -241,19 +240,6 @@ fn stopped(outcome: &Outcome, run_dir: &Path) -> Interrupted {
             run_dir.display()
         ),
     })
-}
-
-/// The result's folder: the adapter, its card, and the template that its prompts need.
-fn save(prepared: &Prepared, recipe: &Recipe, outcome: &Outcome) -> anyhow::Result<PathBuf> {
-    let folder = recipe.output_dir.join(checkpoint::ADAPTER);
-    checkpoint::save_adapter(&prepared.model, &folder, &card::text(&prepared.model, recipe, outcome, &[]))?;
-    // A class head reads no prompt, and the other protocols ask without a template.
-    let asks = prepared.model.is_causal() && matches!(prepared.protocol, None | Some(Protocol::Clean));
-    if asks {
-        let (name, text) = prepared.template.file();
-        sibo_files::write(&folder.join(name), text.as_bytes())?;
-    }
-    Ok(folder)
 }
 
 fn show(outcome: &Outcome, adapter: &Path, recipe: &Recipe, app: &App) {

@@ -145,6 +145,11 @@ impl Metric {
     }
 }
 
+/// Spearman's correlation of two lists of one length, ties averaged; NaN where one of them does not vary.
+pub fn rank_correlation(x: &[f64], y: &[f64]) -> f64 {
+    correlation::spearman(x, y)
+}
+
 /// The closed form for the mean of zeros and ones: sample deviation over the root of n.
 fn mean_stderr(mean: f64, n: usize) -> Option<f64> {
     (n > 1).then(|| (mean * (1.0 - mean) / (n - 1) as f64).sqrt())
@@ -175,7 +180,8 @@ impl Default for Bootstrap {
 }
 
 /// What was predicted, row by row, beside what is right.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Predictions {
     /// Classes or choices, from 0.
     Classes {

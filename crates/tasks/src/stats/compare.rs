@@ -226,4 +226,30 @@ mod tests {
                 .contains("gold answers differ")
         );
     }
+
+    /// Two runs of one configuration: each row has a difficulty, each seed a luck of its own, and nothing else
+    /// tells the two apart. A verdict is a false alarm, and of a hundred there may be seven at most.
+    #[test]
+    fn identical_configurations_are_told_apart_in_7_of_100_at_most() {
+        use crate::order::{Purpose, below, stream};
+        let options =
+            CompareOptions { bootstrap: Bootstrap { resamples: 400, seed: 5 }, ..Default::default() };
+        for seeds in [1, 3] {
+            let mut alarms = 0;
+            for repeat in 0..100u64 {
+                let mut rng = stream(Purpose::Bootstrap, 7_000 + repeat);
+                let hard: Vec<usize> = (0..150).map(|_| 500 + below(&mut rng, 500)).collect();
+                let mut answers = || {
+                    let luck = below(&mut rng, 60);
+                    let right = |h: &usize| below(&mut rng, 1000) + 30 < h + luck;
+                    Predictions::Right(hard.iter().map(right).collect())
+                };
+                let a: Vec<Predictions> = (0..seeds).map(|_| answers()).collect();
+                let b: Vec<Predictions> = (0..seeds).map(|_| answers()).collect();
+                let found = compare(Metric::Acc, ("one", &a), ("the same", &b), &options).unwrap();
+                alarms += usize::from(found.verdict() != Verdict::NoDifference);
+            }
+            assert!(alarms <= 7, "{seeds} seeds: {alarms} of 100");
+        }
+    }
 }

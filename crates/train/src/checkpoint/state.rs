@@ -27,6 +27,9 @@ pub struct State {
     pub isa: String,
 }
 
+/// Keys of `[training]` that change no bit of a result.
+pub(crate) const FREE: [&str; 4] = ["threads", "logging_steps", "save_steps", "save_total_limit"];
+
 /// What makes a run this run and no other: whatever changes a bit of its result. Where it lies, how often it
 /// logs and saves, and on how many threads it runs do not.
 pub fn identity(
@@ -35,7 +38,6 @@ pub fn identity(
     validation: Option<&Validation<'_>>,
     settings: &Settings,
 ) -> Value {
-    const FREE: [&str; 4] = ["threads", "logging_steps", "save_steps", "save_total_limit"];
     let mut training = settings.training.to_value();
     let mut adapter = model.adapter().map(|a| a.config.to_json()).unwrap_or_default();
     if let Some(table) = training.as_object_mut() {

@@ -9,7 +9,6 @@ use sibo_report::{
 };
 use sibo_tasks::metrics::Predictions;
 use sibo_tasks::{Example, Target, Task};
-use std::time::SystemTime;
 
 /// Steps over which a loss curve is averaged: single batches of 8 rows are noise.
 const SMOOTHING: usize = 16;
@@ -21,9 +20,7 @@ const SHOWN: usize = 6;
 pub(super) fn document(f: &Finding) -> Document {
     let title = format!("Quickstart: {PLAIN} and {SIBO} on QNLI with {}", inputs::MODEL);
     let mut page = Document::new(title, format!("{}.", f.sentence()));
-    let day = sibo_tasks::results::iso_utc(SystemTime::now());
-    page.made_by =
-        format!("sibo {}, {}", env!("CARGO_PKG_VERSION"), day.split('T').next().unwrap_or_default());
+    page.made_by = app::made_by();
     facts(&mut page, f);
     page.section(
         "Did it help?",

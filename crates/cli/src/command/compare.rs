@@ -1,0 +1,147 @@
+//! `sibo compare`: plain against SIBO, and baselines beside them.
+
+use crate::app::App;
+use crate::exit::usage;
+use crate::study::{self, Arm, Finding, Study, StudyArgs};
+use serde_json::{Value, json};
+use sibo_peft::config::METHODS;
+use sibo_tasks::SplitName;
+use sibo_train::cells::{Log, Pairing};
+use sibo_train::recipe;
+
+const LONG_ABOUT: &str = "\
+Answers whether SIBO helps on your model and task: each method plain and with SIBO, with the same seeds, order of \
+rows and initial weights, judged on the same test rows. Before the first run it says how small a difference so \
+many rows and seeds can tell apart at all. Afterwards: means and spread over seeds, paired bootstrap over rows, \
+paired t test over seeds with its effect size, McNemar's test, and a sentence.
+
+    sibo compare recipe.toml --lambda 0.2
+    sibo compare recipe.toml --lambda 0.2 --methods lora,pfeiffer,full --set-for full:learning_rate=5e-5
+    sibo compare recipe.toml --lambda 0.2 --seeds 1,2,3,4,5 --also svamp
+
+Every finished cell (one configuration with one seed) is a line of cells.jsonl in the study's folder and is never \
+run again; whatever stopped the study, the same command goes on, a cell under way from its own checkpoint. Choose \
+lambda by `sibo sweep`, on validation rows, not here.";
+
+/// Compare plain methods with SIBO, and with baselines, over several seeds
+#[derive(Debug, clap::Args)]
+#[command(long_about = LONG_ABOUT)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    study: StudyArgs,
+    /// SIBO's share of the first representation [default: the recipe's]
+    #[arg(long, value_name = "LAMBDA")]
+    lambda: Option<f64>,
+    /// Methods, separated by commas [default: the recipe's]; head, bitfit and full have no SIBO and are baselines
+    #[arg(long, value_name = "METHODS", value_delimiter = ',')]
+    methods: Vec<String>,
+    /// Change one value of the recipe for one method only: full:learning_rate=5e-5; may be given several times
+    #[arg(long, value_name = "METHOD:KEY=VALUE")]
+    set_for: Vec<String>,
+}
+
+pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
+    let study = Study::open(&args.study, app)?;
+    let lambda = lambda(&args, &study)?;
+    let own = study.recipe.adapter.method.name().to_string();
+    let methods = if args.methods.is_empty() { vec![own.clone()] } else { args.methods.clone() };
+    let (mut arms, mut pairs) = (Vec::new(), Vec::new());
+    for method in &methods {
+        let plain = Arm { name: method.clone(), value: recipe_of(&study, method, 0.0, &args.set_for)? };
+        if takes_sibo(method)? {
+            let name = format!("SIBO-{method}, lambda {lambda}");
+            pairs.push(Pairing { a: method.clone(), b: name.clone() });
+            arms.push(plain);
+            arms.push(Arm { name, value: recipe_of(&study, method, lambda, &args.set_for)? });
+        } else {
+            arms.push(plain);
+        }
+    }
+    if arms.len() < 2 {
+        return Err(usage("one baseline alone compares with nothing; name two methods or more"));
+    }
+    let questions = pairs.clone();
+    pairs.extend(beside_full(&questions, &methods));
+    if pairs.is_empty() {
+        pairs = methods[1..].iter().map(|m| Pairing { a: methods[0].clone(), b: m.clone() }).collect();
+    }
+    let cells = study.cells(&arms, &study.judges(SplitName::Test))?;
+    let mut log = Log::open(&study.folder)?;
+    let facts = study.announce(&cells, &log, app)?;
+    let records = study.run(&cells, &mut log, app)?;
+    let derived = study::derive(&records, &pairs)?;
+    let verdict = pairs.first().map(|p| study::sentence(&derived, p) + ".").unwrap_or_default();
+    let finding = Finding {
+        title: format!("Does SIBO help {} on {}?", study.recipe.model, study.task.name()),
+        verdict,
+        facts,
+        records,
+        pairs,
+        refused: vec![],
+        first: vec![],
+        own: json!({"lambda": lambda, "methods": methods}),
+    };
+    study::tell(&study, &finding, &derived, app)
+}
+
+/// Where full fine-tuning is there, each boosted method beside it: the paper's claim about adapters.
+fn beside_full(boosted: &[Pairing], methods: &[String]) -> Vec<Pairing> {
+    let full = methods.iter().find(|m| *m == "full");
+    let with = |full: &String| boosted.iter().map(|p| Pairing { a: full.clone(), b: p.b.clone() }).collect();
+    full.map(with).unwrap_or_default()
+}
+
+fn lambda(args: &Args, study: &Study) -> anyhow::Result<f64> {
+    let own = study.value.pointer("/adapter/sibo/lambda").and_then(Value::as_f64);
+    match args.lambda.or(own) {
+        Some(lambda) if lambda > 0.0 && lambda < 1.0 => Ok(lambda),
+        Some(lambda) => {
+            Err(usage(format!("lambda {lambda}: it must be above 0 and below 1; 0 is the plain method")))
+        }
+        None => Err(usage("--lambda is missing, and the recipe has none")),
+    }
+}
+
+fn takes_sibo(method: &str) -> anyhow::Result<bool> {
+    let names: Vec<&str> = METHODS.iter().map(|m| m.0).collect();
+    if !names.contains(&method) {
+        let hint = sibo_peft::config::did_you_mean(method, &names);
+        return Err(usage(format!("--methods: `{method}` is none{hint}; methods are {}", names.join(", "))));
+    }
+    Ok(!["head", "bitfit", "full"].contains(&method))
+}
+
+/// The recipe with this method: its own settings where it is the recipe's, defaults elsewhere.
+fn recipe_of(study: &Study, method: &str, lambda: f64, set_for: &[String]) -> anyhow::Result<Value> {
+    let mut value = study.value.clone();
+    let own = study.recipe.adapter.method.name();
+    let saved = value.pointer("/adapter/modules_to_save").cloned();
+    let mut adapter = match (method == own, value.get("adapter")) {
+        (true, Some(table)) => table.clone(),
+        _ => json!({}),
+    };
+    adapter["method"] = json!(method);
+    if let Some(saved) = saved {
+        adapter["modules_to_save"] = saved;
+    }
+    if lambda == 0.0 {
+        if let Some(table) = adapter.as_object_mut() {
+            table.remove("sibo");
+        }
+    } else {
+        if !adapter["sibo"].is_object() {
+            adapter["sibo"] = json!({});
+        }
+        adapter["sibo"]["lambda"] = json!(lambda);
+    }
+    value["adapter"] = adapter;
+    for text in set_for {
+        let (name, assignment) = text.split_once(':').ok_or_else(|| {
+            usage(format!("--set-for {text}: write METHOD:KEY=VALUE, such as full:learning_rate=5e-5"))
+        })?;
+        if name == method {
+            recipe::set(&mut value, assignment)?;
+        }
+    }
+    Ok(value)
+}

@@ -1,0 +1,188 @@
+//! `sibo smoothing`: how alike tokens become from layer to layer, and how much of h0 is left.
+
+mod page;
+mod rows;
+
+use crate::app::App;
+use crate::exit::{Interrupted, usage};
+use crate::places::{self, ComputeArg};
+use crate::progress::Meter;
+use crate::{describe, interrupt};
+use sibo_model::{LoadOptions, Model};
+use sibo_report::{Tone, terminal};
+use sibo_tasks::SplitName;
+use sibo_text::Tokenizer;
+use sibo_train::profile::{self, Profile};
+use sibo_train::signs::{self, Sign};
+use std::path::PathBuf;
+
+const LONG_ABOUT: &str = "\
+Measures over-smoothing: for every layer, how alike the tokens of a sequence are (mean cosine of all pairs, \
+raw and after the common mean is taken off; effective rank), how large their states are, and how much of the \
+first representation h0 is left in them (cosine with h0, and the least-squares coefficient of h_l on h0: the \
+paper's \"at least a lambda portion\", measured). And for every kind of site, |h0| beside |x|: where h0 is far \
+smaller, mixing it in hardly changes what a branch reads.
+
+    sibo smoothing minilm-l6 --task qnli
+    sibo smoothing smollm2-135m --adapter runs/plain/adapter --adapter runs/sibo/adapter --task gsm8k
+
+Special tokens are left out. Intervals (95 %) are over sequences; adapters are compared with the base on the \
+same sequences. The folder gets report.html, results.json, and every table and plot as CSV and SVG.";
+
+/// Measure how alike tokens become from layer to layer, and how much of h0 is left
+#[derive(Debug, clap::Args)]
+#[command(long_about = LONG_ABOUT)]
+pub(crate) struct Args {
+    /// The base model: a name below --models, a folder, or a hub id
+    #[arg(value_name = "MODEL")]
+    model: String,
+    /// An adapter to look at beside the base; may be given several times
+    #[arg(long, value_name = "ADAPTER")]
+    adapter: Vec<String>,
+    /// The task whose rows are looked at
+    #[arg(long, value_name = "TASK", conflicts_with = "rows", required_unless_present = "rows")]
+    task: Option<String>,
+    /// Which rows of the task: test, validation or train
+    #[arg(long, value_name = "SPLIT", default_value = "test", value_parser = super::eval::split)]
+    split: SplitName,
+    /// A file of rows to look at instead of a task
+    #[arg(long, value_name = "FILE")]
+    rows: Option<String>,
+    /// At most so many rows, in a fixed seeded choice
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    limit: usize,
+    /// Longest row in tokens
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    cutoff_len: usize,
+    /// Rows at a time
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
+    batch_size: u16,
+    /// Numbers in which the frozen products are computed
+    #[arg(long, value_enum, default_value = "f32")]
+    compute: ComputeArg,
+    /// The folder for the report
+    #[arg(long, alias = "output", value_name = "FOLDER", default_value = "runs/smoothing")]
+    output_dir: PathBuf,
+}
+
+/// A model that was looked at.
+struct System {
+    name: String,
+    tone: Tone,
+    profile: Profile,
+    /// Kinds of site at which it mixes h0 in.
+    injected: Vec<&'static str>,
+}
+
+/// What went in and what came out.
+struct Finding {
+    model: String,
+    /// What was looked at, in words.
+    source: String,
+    systems: Vec<System>,
+    signs: Vec<String>,
+}
+
+pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
+    if args.limit < 2 {
+        return Err(usage("--limit must be 2 or more: an interval over sequences needs two"));
+    }
+    places::check_folder(&args.output_dir)?;
+    let folder = app.places.model(&args.model)?;
+    let adapters = args
+        .adapter
+        .iter()
+        .map(|name| Ok((name.clone(), app.places.model(name)?)))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let options = LoadOptions { compute: args.compute.into(), ..LoadOptions::default() };
+    let base = Model::load(&folder, &options)?;
+    app.places.tell_unknown(&base.unknown_keys);
+    let tokenizer = Tokenizer::from_folder(&folder)?;
+    tokenizer.check_vocabulary(base.model.arch().vocab)?;
+    let (rows, source) = rows::read(&args, &base.model, &tokenizer, app)?;
+    interrupt::listen();
+    let looks = 1 + adapters.len();
+    let mut meter = Meter::new(app.out, (looks * 3 * rows.len()) as u64, 0);
+    let mut systems: Vec<System> = Vec::new();
+    let mut look = |model: &Model, name: String, tone: Tone| -> anyhow::Result<()> {
+        meter.say(name.clone());
+        let before = systems.len() * 3 * rows.len();
+        let mut progress = |done: usize| meter.at((before + done) as u64);
+        let profile = profile::profile(model, &rows, args.batch_size.into(), &mut progress)?;
+        systems.push(System { name, tone, profile, injected: profile::injected_sites(model) });
+        Ok(())
+    };
+    look(&base.model, "base".into(), Tone::Base)?;
+    drop(base);
+    for (name, adapter) in &adapters {
+        if interrupt::asked() {
+            return Err(Interrupted("nothing was written".into()).into());
+        }
+        let model = Model::load_with_adapter(&folder, adapter, options.clone())?.model;
+        let (name, tone) = label(name, &model, &adapters);
+        look(&model, name, tone)?;
+    }
+    meter.finish();
+    let mut finding = Finding { model: args.model.clone(), source, systems, signs: vec![] };
+    finding.signs = finding.signs().iter().map(ToString::to_string).collect();
+    tell(&finding, &args, app)
+}
+
+/// `lora, lambda 0.2 (runs/sibo/adapter)`; the tone of the plain or of the boosted method for the first of each.
+fn label(name: &str, model: &Model, all: &[(String, PathBuf)]) -> (String, Tone) {
+    let Some(adapter) = model.adapter() else { return (name.into(), Tone::Base) };
+    let config = &adapter.config;
+    let at = all.iter().position(|(n, _)| n == name).unwrap_or(0);
+    let tone = match (at < 2, config.sibo.is_plain()) {
+        (true, true) => Tone::Plain,
+        (true, false) => Tone::Sibo,
+        (false, _) => Tone::Other((at - 2) as u8),
+    };
+    let method = config.method.name();
+    (format!("{method}, lambda {} ({name})", describe::lambda(&config.sibo)), tone)
+}
+
+impl Finding {
+    fn base(&self) -> &Profile {
+        &self.systems[0].profile
+    }
+
+    /// What the measures warn of: sizes at the sites of boosted adapters (or of any, where none is given), and
+    /// similarity beside the first plain adapter or the base.
+    fn signs(&self) -> Vec<Sign> {
+        let last = |p: &Profile| p.layers.last().map_or(f64::NAN, |l| l.similarity.mean.estimate);
+        let plain = self.systems.iter().skip(1).find(|s| s.injected.is_empty());
+        let without = plain.map_or(self.base(), |s| &s.profile);
+        let mut found = Vec::new();
+        for system in self.systems.iter().filter(|s| !s.injected.is_empty()) {
+            let ratio = profile::mean_ratio(&system.profile.sites, &system.injected);
+            found.extend(ratio.and_then(signs::negligible));
+            found.extend(signs::too_low(last(without), last(&system.profile)));
+        }
+        found
+    }
+}
+
+fn tell(finding: &Finding, args: &Args, app: &App) -> anyhow::Result<()> {
+    let document = page::document(finding);
+    let html = sibo_report::save(&document, &args.output_dir)?;
+    sibo_report::save::save_parts(&document, &args.output_dir.join("parts"))?;
+    let results = page::results(finding);
+    sibo_files::write(&args.output_dir.join("results.json"), format!("{results:#}\n").as_bytes())?;
+    if app.out.json() {
+        app.out.result(results.to_string());
+        return Ok(());
+    }
+    let style = app.out.style();
+    app.out.result(terminal::table(&page::similarity(finding), style));
+    for system in &finding.systems {
+        app.out.result("");
+        app.out.result(terminal::table(&page::layers(system), style));
+    }
+    app.out.result("");
+    app.out.result(terminal::table(&page::sites(&finding.systems[0]), style));
+    app.out.result(format!("\n{}", page::sentence(finding)));
+    finding.signs.iter().for_each(|sign| app.out.result(format!("Note: {sign}.")));
+    app.out.result(format!("Report: {}", html.display()));
+    Ok(())
+}

@@ -1,0 +1,276 @@
+//! `sibo sweep`: settings chosen on validation rows; the test rows are read once, by the winner.
+
+use crate::app::App;
+use crate::exit::usage;
+use crate::study::{self, Arm, Finding, Study, StudyArgs};
+use serde_json::{Value, json};
+use sibo_report::{Axis as PlotAxis, Block, LineChart, Point, Series, Tone};
+use sibo_tasks::SplitName;
+use sibo_train::cells::{self, Axis, Log, Pairing, Record};
+use sibo_train::recipe;
+
+const LONG_ABOUT: &str = "\
+Tries lambda over a grid (0 to 0.7 unless told otherwise), any other key of the recipe by --set-grid, or both; every \
+combination with every seed. The choice is made on validation rows, by the mean over seeds. Then the test rows are \
+read, once, by the winner and by the best plain combination beside it.
+
+    sibo sweep recipe.toml
+    sibo sweep recipe.toml --lambda 0,0.1,0.3 --set-grid learning_rate=3e-4,1e-3
+    sibo sweep recipe.toml --set-grid adapter.r=4,8,16 --choose loss
+    sibo sweep recipe.toml --halving
+
+With --halving all combinations run a quarter of the steps, the better half of them one half, and the better half \
+of those all: cheaper, and it can drop a combination that learns late. A sweep that was stopped goes on by the same \
+command and repeats no finished cell.";
+
+/// The grid of the paper's figures, with the plain method in it.
+const LAMBDAS: &str = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7";
+
+/// The key that `--lambda` varies.
+const LAMBDA: &str = "adapter.sibo.lambda";
+
+/// Try lambda and other settings; choose on validation rows, read the test once
+#[derive(Debug, clap::Args)]
+#[command(long_about = LONG_ABOUT)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    study: StudyArgs,
+    /// Values of lambda [default: 0 to 0.7 in steps of 0.1, or the recipe's own where --set-grid is given]
+    #[arg(long, value_name = "LAMBDAS")]
+    lambda: Option<String>,
+    /// Values of another key of the recipe: learning_rate=3e-4,1e-3; may be given several times
+    #[arg(long, value_name = "KEY=A,B,C")]
+    set_grid: Vec<String>,
+    /// By what the winner is chosen: `loss` (lower is better) or a metric of the task [default: its first metric]
+    #[arg(long, value_name = "NAME")]
+    choose: Option<String>,
+    /// Successive halving: a quarter of the steps for all, all steps for the best
+    #[arg(long)]
+    halving: bool,
+}
+
+/// What the winner is chosen by, on validation rows.
+enum Choice {
+    Loss,
+    Metric(String),
+}
+
+impl Choice {
+    fn name(&self) -> &str {
+        match self {
+            Choice::Loss => "loss",
+            Choice::Metric(name) => name,
+        }
+    }
+
+    /// A value of one run; more is better.
+    fn of(&self, record: &Record) -> f64 {
+        match self {
+            Choice::Loss => record.validation_loss().map_or(f64::NEG_INFINITY, |l| -l),
+            Choice::Metric(name) => {
+                let judged = record.judged.iter().find(|j| j.metric.name() == name);
+                judged.map_or(f64::NEG_INFINITY, |j| j.value)
+            }
+        }
+    }
+
+    /// The mean over the seeds of an arm.
+    fn mean(&self, records: &[Record], arm: &str) -> f64 {
+        let own: Vec<f64> = records.iter().filter(|r| r.arm == arm).map(|r| self.of(r)).collect();
+        own.iter().sum::<f64>() / own.len().max(1) as f64
+    }
+
+    /// The best of these arms; the first of equals.
+    fn best<'a>(&self, records: &[Record], arms: impl Iterator<Item = &'a Arm>) -> Option<&'a Arm> {
+        let mut best: Option<(&Arm, f64)> = None;
+        for arm in arms {
+            let value = self.mean(records, &arm.name);
+            if best.is_none_or(|(_, b)| value > b) {
+                best = Some((arm, value));
+            }
+        }
+        best.map(|b| b.0)
+    }
+}
+
+pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
+    let study = Study::open(&args.study, app)?;
+    let choice = choice(&args, &study)?;
+    let mut arms = arms(&args, &study)?;
+    let mut log = Log::open(&study.folder)?;
+    let mut dropped = Vec::new();
+    if args.halving {
+        arms = halve(&study, arms, &choice, &mut log, &mut dropped, app)?;
+    }
+    let cells = study.cells(&arms, &study.judges(SplitName::Validation))?;
+    let facts = study.announce(&cells, &log, app)?;
+    let records = study.run(&cells, &mut log, app)?;
+    let winner = choice.best(&records, arms.iter()).ok_or_else(|| usage("there is no combination to try"))?;
+    let plain = choice.best(&records, arms.iter().filter(|a| is_plain(&a.value)));
+    let finalists: Vec<Arm> = std::iter::once(winner)
+        .chain(plain.filter(|p| p.name != winner.name))
+        .map(|arm| Arm { name: arm.name.clone(), value: arm.value.clone() })
+        .collect();
+    app.out.note(format!("chosen by validation {}: {}; now the test rows, once", choice.name(), winner.name));
+    let last = study.cells(&finalists, &study.judges(SplitName::Test))?;
+    let tested = study.run(&last, &mut log, app)?;
+    let pairs: Vec<Pairing> =
+        finalists[1..].iter().map(|p| Pairing { a: p.name.clone(), b: winner.name.clone() }).collect();
+    let test = study::derive(&tested, &pairs)?;
+    let on_test = test.questions.first().map(|q| cells::scores(&tested, q));
+    let value =
+        on_test.and_then(|s| s.into_iter().find(|s| s.arm == winner.name)).map_or(f64::NAN, |s| s.mean);
+    let metric = test.questions.first().map_or("score", |q| q.metric.name());
+    let beside = pairs.first().map(|p| format!(" {}.", study::sentence(&test, p))).unwrap_or_default();
+    let verdict = format!(
+        "The winner by validation {} is {}; on the test rows its mean {metric} is {value:.4}.{beside}",
+        choice.name(),
+        winner.name
+    );
+    let validation = study::derive(&records, &plain_pairs(&arms, plain))?;
+    let mut shown = study::derive(&tested, &pairs)?;
+    shown.questions.extend(validation.questions);
+    shown.signs = validation.signs;
+    let own = json!({"winner": winner.name, "winner_recipe": winner.value, "chosen_by": choice.name(),
+        "validation": arms.iter().map(|a| json!({"arm": a.name, "mean": choice.mean(&records, &a.name)})).collect::<Vec<_>>(),
+        "dropped_early": dropped});
+    let finding = Finding {
+        title: format!("Sweep: {} on {}", study.recipe.model, study.task.name()),
+        verdict,
+        facts,
+        first: charts(&args, &arms, &records, &choice),
+        records: merged(records.clone(), tested),
+        pairs,
+        refused: vec![],
+        own,
+    };
+    study::tell(&study, &finding, &shown, app)
+}
+
+/// Cells on validation rows, with the numbers of test rows added to those that read them.
+fn merged(mut records: Vec<Record>, tested: Vec<Record>) -> Vec<Record> {
+    for test in tested {
+        if let Some(own) = records.iter_mut().find(|r| r.arm == test.arm && r.seed == test.seed) {
+            own.judged.extend(test.judged);
+        }
+    }
+    records
+}
+
+/// Every boosted combination beside the best plain one, for signs.
+fn plain_pairs(arms: &[Arm], plain: Option<&Arm>) -> Vec<Pairing> {
+    let Some(plain) = plain else { return vec![] };
+    let boosted = arms.iter().filter(|a| !is_plain(&a.value));
+    boosted.map(|b| Pairing { a: plain.name.clone(), b: b.name.clone() }).collect()
+}
+
+fn is_plain(value: &Value) -> bool {
+    value.pointer("/adapter/sibo/lambda").and_then(Value::as_f64).unwrap_or(0.0) == 0.0
+}
+
+fn choice(args: &Args, study: &Study) -> anyhow::Result<Choice> {
+    let metrics: Vec<&str> = study.task.metrics(None).iter().map(|m| m.name()).collect();
+    match args.choose.as_deref() {
+        Some("loss") => Ok(Choice::Loss),
+        None => Ok(Choice::Metric(metrics.first().map(|m| m.to_string()).unwrap_or_default())),
+        Some(name) if metrics.contains(&name) => Ok(Choice::Metric(name.into())),
+        Some(name) => Err(usage(format!("--choose {name}: this task has loss, {}", metrics.join(", ")))),
+    }
+}
+
+/// Every combination as a recipe; lambda varies fastest.
+fn arms(args: &Args, study: &Study) -> anyhow::Result<Vec<Arm>> {
+    let mut axes = args.set_grid.iter().map(|text| Axis::parse(text)).collect::<Result<Vec<_>, _>>()?;
+    let lambdas = match (&args.lambda, axes.is_empty()) {
+        (Some(list), _) => Some(list.as_str()),
+        (None, true) => Some(LAMBDAS),
+        (None, false) => None,
+    };
+    if let Some(list) = lambdas {
+        axes.push(Axis::parse(&format!("{LAMBDA}={list}"))?);
+    }
+    let arm = |(name, sets): (String, Vec<String>)| {
+        let mut value = study.value.clone();
+        sets.iter().try_for_each(|set| recipe::set(&mut value, set))?;
+        Ok(Arm { name, value })
+    };
+    cells::grid(&axes).into_iter().map(arm).collect()
+}
+
+/// Rounds of fewer steps, after each of which the better half goes on.
+fn halve(
+    study: &Study,
+    mut arms: Vec<Arm>,
+    choice: &Choice,
+    log: &mut Log,
+    dropped: &mut Vec<String>,
+    app: &App,
+) -> anyhow::Result<Vec<Arm>> {
+    let rows = study.train_rows()?;
+    let total = study.recipe.training.total_steps(rows);
+    for part in [4, 2] {
+        if arms.len() < 3 {
+            break;
+        }
+        let steps = total.div_ceil(part);
+        let short: Vec<Arm> = arms
+            .iter()
+            .map(|arm| {
+                let mut value = arm.value.clone();
+                recipe::set(&mut value, &format!("training.max_steps={steps}"))?;
+                Ok(Arm { name: format!("{} ({steps} steps)", arm.name), value })
+            })
+            .collect::<anyhow::Result<_>>()?;
+        app.out.note(format!("{} combinations with {steps} of {total} steps", arms.len()));
+        let cells = study.cells(&short, &study.judges(SplitName::Validation))?;
+        let records = study.run(&cells, log, app)?;
+        let mut ranked: Vec<(f64, Arm)> =
+            arms.into_iter().zip(&short).map(|(arm, s)| (choice.mean(&records, &s.name), arm)).collect();
+        // Stable: of equals, those that stand first in the grid stay.
+        ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let out = ranked.split_off(ranked.len().div_ceil(2));
+        dropped
+            .extend(out.into_iter().map(|(value, a)| format!("{} after {steps} steps, {value:.4}", a.name)));
+        arms = ranked.into_iter().map(|r| r.1).collect();
+    }
+    Ok(arms)
+}
+
+/// The chosen value over lambda, a line for each combination of the other keys, with bands over seeds.
+fn charts(args: &Args, arms: &[Arm], records: &[Record], choice: &Choice) -> Vec<Block> {
+    let lambda = |arm: &Arm| arm.value.pointer("/adapter/sibo/lambda").and_then(Value::as_f64);
+    let mut lines: Vec<(String, Vec<Point>)> = Vec::new();
+    for arm in arms {
+        let Some(x) = lambda(arm) else { continue };
+        let name = arm.name.rsplit_once(", lambda ").map_or("mean of the seeds", |(rest, _)| rest);
+        let sign = if matches!(choice, Choice::Loss) { -1.0 } else { 1.0 };
+        let own: Vec<f64> =
+            records.iter().filter(|r| r.arm == arm.name).map(|r| sign * choice.of(r)).collect();
+        let (low, high) =
+            own.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(*v), h.max(*v)));
+        let y = own.iter().sum::<f64>() / own.len().max(1) as f64;
+        let point = Point { x, y, range: (own.len() > 1).then_some((low, high)) };
+        match lines.iter_mut().find(|l| l.0 == name) {
+            Some(line) => line.1.push(point),
+            None => lines.push((name.into(), vec![point])),
+        }
+    }
+    lines.iter_mut().for_each(|l| l.1.sort_by(|a, b| a.x.total_cmp(&b.x)));
+    if lines.iter().all(|l| l.1.len() < 2) {
+        return vec![];
+    }
+    let looks = [Tone::Sibo, Tone::Plain].into_iter().chain((0..4).cycle().map(Tone::Other));
+    let series = lines.into_iter().zip(looks).map(|((name, points), tone)| Series::new(name, tone, points));
+    let halved = if args.halving { " Combinations that were dropped early are not shown." } else { "" };
+    vec![
+        LineChart {
+            title: format!("Validation {} over lambda", choice.name()),
+            caption: format!("lambda = 0 is the plain method.{halved}"),
+            x: PlotAxis::new("lambda", 2),
+            y: PlotAxis::new(format!("validation {}", choice.name()), 4),
+            series: series.collect(),
+            band: Some("range of the seeds".into()),
+        }
+        .into(),
+    ]
+}

@@ -1,0 +1,302 @@
+//! What `sibo compare`, `sibo sweep` and `sibo ablate` share: a recipe into cells, cells into records, records into
+//! tables, a page and `results.json`.
+
+mod page;
+mod tables;
+mod watch;
+
+use crate::app::App;
+use crate::exit::{Interrupted, usage};
+use crate::{interrupt, places, speaker};
+use serde_json::{Value, json};
+use sibo_model::Model;
+use sibo_report::{Block, number, terminal};
+use sibo_tasks::stats::{CompareOptions, Comparison};
+use sibo_tasks::{Metric, SplitName, Task, Wanted};
+use sibo_train::cells::{self, Cell, Judge, Log, Pairing, Question, Record};
+use sibo_train::prepare::{self, Places};
+use sibo_train::recipe::{self, Recipe, Source};
+use std::path::PathBuf;
+
+/// Flags that every study has.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct StudyArgs {
+    /// The recipe (TOML) that every cell starts from; it names a task
+    #[arg(value_name = "RECIPE.toml")]
+    pub(crate) recipe: PathBuf,
+    /// Change one value of the recipe: training.learning_rate=1e-4; may be given several times
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Seeds of initial values, order of rows and dropout; each configuration runs once with each
+    #[arg(long, value_name = "SEEDS", value_delimiter = ',', default_value = "1,2,3")]
+    pub(crate) seeds: Vec<u64>,
+    /// At most so many rows of each split that judges, in a fixed seeded choice
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+    /// More tasks to judge the test by, separated by commas: out of the training data's distribution
+    #[arg(long, value_name = "TASKS", value_delimiter = ',')]
+    pub(crate) also: Vec<String>,
+    /// Validation rows whose tokens are looked at, layer by layer; 0 looks at none
+    #[arg(long, value_name = "N", default_value_t = 40)]
+    pub(crate) probe_rows: usize,
+    /// The study's folder [default: the recipe's output_dir]; a study that was stopped there goes on
+    #[arg(long, alias = "output", value_name = "FOLDER")]
+    pub(crate) output_dir: Option<PathBuf>,
+}
+
+/// A study before its first cell.
+pub(crate) struct Study {
+    pub(crate) folder: PathBuf,
+    /// The recipe's table, changed by `--set`.
+    pub(crate) value: Value,
+    pub(crate) recipe: Recipe,
+    /// The recipe's model without an adapter.
+    pub(crate) base: Model,
+    pub(crate) task: Task,
+    args: StudyArgs,
+    places: Places,
+}
+
+/// A configuration: its name and the recipe's table.
+pub(crate) struct Arm {
+    pub(crate) name: String,
+    pub(crate) value: Value,
+}
+
+impl Study {
+    /// Reads and checks all that can be before anything is trained.
+    pub(crate) fn open(args: &StudyArgs, app: &App) -> anyhow::Result<Self> {
+        let place = args.recipe.display().to_string();
+        let mut value = Recipe::read_value(&args.recipe)?;
+        if let Some(folder) = &args.output_dir {
+            value["output_dir"] = json!(folder.display().to_string());
+        }
+        for assignment in &args.set {
+            recipe::set(&mut value, assignment)?;
+        }
+        let recipe = Recipe::from_value(&place, &value)?;
+        if !matches!(recipe.source, Source::Task { .. }) {
+            anyhow::bail!(
+                "{place}: a study judges by a task's rows, and this recipe names a data file; write a task (one TOML file beside your rows, see `sibo tasks`) and name it by `task`"
+            );
+        }
+        let mut seen = std::collections::BTreeSet::new();
+        if let Some(twice) = args.seeds.iter().find(|s| !seen.insert(**s)) {
+            return Err(usage(format!("--seeds names {twice} twice; a seed gives the same run each time")));
+        }
+        app.threads_of_recipe(recipe.training.threads)?;
+        places::check_folder(&recipe.output_dir)?;
+        let places = Places {
+            model: app.places.model(&recipe.model)?,
+            data: app.places.roots().data.clone(),
+            validation: None,
+        };
+        let mut notes = Vec::new();
+        let (base, task) = prepare::base(&recipe, &places, &mut notes)?;
+        notes.iter().for_each(|note| app.out.note(note));
+        let task = task.ok_or_else(|| anyhow::anyhow!("{place}: names no task"))?;
+        Ok(Study { folder: recipe.output_dir.clone(), value, recipe, base, task, args: args.clone(), places })
+    }
+
+    pub(crate) fn seeds(&self) -> &[u64] {
+        &self.args.seeds
+    }
+
+    /// By what a cell is judged: the recipe's own task, and on test rows those of `--also`.
+    pub(crate) fn judges(&self, split: SplitName) -> Vec<Judge> {
+        let own = match &self.recipe.source {
+            Source::Task { task, .. } => task.clone(),
+            Source::File { .. } => String::new(),
+        };
+        let also = if split == SplitName::Test { self.args.also.as_slice() } else { &[] };
+        let judge = |task: &String| Judge { task: task.clone(), split, limit: self.args.limit };
+        std::iter::once(&own).chain(also).map(judge).collect()
+    }
+
+    /// Seed by seed, a cell of every arm; each is refused now if its model cannot take it.
+    pub(crate) fn cells(&self, arms: &[Arm], judges: &[Judge]) -> anyhow::Result<Vec<Cell>> {
+        let mut all = Vec::new();
+        for seed in &self.args.seeds {
+            for arm in arms {
+                let mut value = arm.value.clone();
+                value["seed"] = json!(seed);
+                let cell = Cell {
+                    arm: arm.name.clone(),
+                    recipe: Recipe::from_value(&arm.name, &value)?,
+                    places: self.places.clone(),
+                    judges: judges.to_vec(),
+                    look_rows: self.args.probe_rows,
+                };
+                if seed == &self.args.seeds[0] {
+                    cell.check(&self.base).map_err(|e| anyhow::anyhow!("{}: {e}", arm.name))?;
+                }
+                all.push(cell);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Rows that judge, task by task.
+    fn rows(&self, judge: &Judge) -> anyhow::Result<usize> {
+        let validation_rows = self.recipe.training.validation_rows;
+        let wanted = Wanted { limit: judge.limit, validation_rows, ..Wanted::default() };
+        Ok(Task::open(&judge.task)?.load(&self.places.data, judge.split, &wanted)?.examples.len())
+    }
+
+    /// Rows that a cell learns from.
+    pub(crate) fn train_rows(&self) -> anyhow::Result<usize> {
+        let training = &self.recipe.training;
+        let wanted = Wanted {
+            limit: training.max_train_samples,
+            validation_rows: training.validation_rows,
+            ..Wanted::default()
+        };
+        Ok(self.task.load(&self.places.data, SplitName::Train, &wanted)?.examples.len())
+    }
+
+    /// Before the runs: how many, and the smallest difference that they can tell apart.
+    pub(crate) fn announce(
+        &self,
+        cells: &[Cell],
+        log: &Log,
+        app: &App,
+    ) -> anyhow::Result<Vec<(String, String)>> {
+        let done = cells.iter().filter(|c| log.find(c).is_some()).count();
+        let seeds = self.args.seeds.len();
+        let before = if done > 0 { format!(", of which {done} are done already") } else { String::new() };
+        app.out.note(format!("{} cells{before}; {seeds} seeds each", cells.len()));
+        let mut facts = Vec::new();
+        for judge in cells.first().map(|c| c.judges.as_slice()).unwrap_or_default() {
+            let rows = self.rows(judge)?;
+            let metrics = Task::open(&judge.task)?.metrics(None);
+            if !metrics.iter().any(|m| m.is_mean() || *m == Metric::ExactMatch) {
+                continue;
+            }
+            let least = cells::expect(rows, seeds)?;
+            let text = format!(
+                "about {least:.3} in accuracy ({rows} rows, {seeds} seeds; found in 80 of 100 such studies, at an accuracy of 0.8)"
+            );
+            app.out.note(format!(
+                "smallest difference that can be told apart on {}, {}: {text}",
+                judge.task, judge.split
+            ));
+            facts.push((format!("Smallest difference that can be told apart, {}", judge.task), text));
+        }
+        Ok(facts)
+    }
+
+    /// Runs what is not done yet. The records of `cells`, in order.
+    pub(crate) fn run(&self, cells: &[Cell], log: &mut Log, app: &App) -> anyhow::Result<Vec<Record>> {
+        interrupt::listen();
+        let missing = cells.iter().filter(|c| log.find(c).is_none()).count();
+        let mut watch = watch::Watch::new(app.out, cells.len(), cells.len() - missing);
+        let complete = cells::run_all(
+            cells,
+            &self.folder,
+            speaker::now(),
+            log,
+            &mut |place, now| watch.hear(place, now),
+            &interrupt::STOP,
+        );
+        watch.finish();
+        let records = if complete? { log.all(cells) } else { None };
+        records.ok_or_else(|| {
+            let done = cells.iter().filter(|c| log.find(c).is_some()).count();
+            let text = format!(
+                "{done} of {} cells are done and kept in {}; the same command goes on from there",
+                cells.len(),
+                self.folder.join(cells::FILE).display()
+            );
+            Interrupted(text).into()
+        })
+    }
+}
+
+/// What a study found.
+pub(crate) struct Finding {
+    pub(crate) title: String,
+    /// The answer, one plain sentence.
+    pub(crate) verdict: String,
+    pub(crate) facts: Vec<(String, String)>,
+    pub(crate) records: Vec<Record>,
+    pub(crate) pairs: Vec<Pairing>,
+    /// Variations that cannot be, and why.
+    pub(crate) refused: Vec<(String, String)>,
+    /// What is shown first.
+    pub(crate) first: Vec<Block>,
+    /// What only this kind of study has, for programs.
+    pub(crate) own: Value,
+}
+
+/// Everything that follows from the records.
+pub(crate) struct Derived {
+    pub(crate) questions: Vec<Question>,
+    pub(crate) comparisons: Vec<(Question, Comparison)>,
+    /// Sentences, each with the arm that it is about.
+    pub(crate) signs: Vec<(String, String)>,
+}
+
+/// Every number that the first record has, and with it all.
+pub(crate) fn questions(records: &[Record]) -> Vec<Question> {
+    records.first().map(|r| r.judged.iter().map(cells::question).collect()).unwrap_or_default()
+}
+
+/// Comparisons and signs.
+pub(crate) fn derive(records: &[Record], pairs: &[Pairing]) -> anyhow::Result<Derived> {
+    let questions = questions(records);
+    let comparisons = cells::verdicts(records, pairs, &questions, &CompareOptions::default())?;
+    let mut signs = Vec::new();
+    for Pairing { a, b } in pairs {
+        let boosted = records.iter().any(|r| r.arm == *b && r.injected > 0);
+        let own = comparisons.iter().find(|(_, c)| c.a == *a && c.b == *b).map(|(_, c)| c);
+        if boosted {
+            signs.extend(cells::signs_of(records, a, b, own).iter().map(|s| (b.clone(), s.to_string())));
+        }
+    }
+    Ok(Derived { questions, comparisons, signs })
+}
+
+/// The first question's comparison of a pair, as a sentence.
+pub(crate) fn sentence(derived: &Derived, pair: &Pairing) -> String {
+    let found = derived.comparisons.iter().find(|(_, c)| c.a == pair.a && c.b == pair.b);
+    found.map(|(_, c)| capital(&c.to_string())).unwrap_or_default()
+}
+
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
+/// Writes the page and `results.json`, and says what was found.
+pub(crate) fn tell(study: &Study, finding: &Finding, derived: &Derived, app: &App) -> anyhow::Result<()> {
+    let document = page::document(study, finding, derived);
+    let html = sibo_report::save(&document, &study.folder)?;
+    sibo_report::save::save_parts(&document, &study.folder.join("parts"))?;
+    let results = page::results(study, finding, derived);
+    sibo_files::write(&study.folder.join("results.json"), format!("{results:#}\n").as_bytes())?;
+    if app.out.json() {
+        app.out.result(results.to_string());
+        return Ok(());
+    }
+    let style = app.out.style();
+    for question in &derived.questions {
+        app.out.result(terminal::table(&tables::scores(&finding.records, question), style));
+        app.out.result("");
+    }
+    if !derived.comparisons.is_empty() {
+        app.out.result(terminal::table(&tables::comparisons(&derived.comparisons), style));
+        app.out.result("");
+    }
+    if !finding.refused.is_empty() {
+        app.out.result(terminal::table(&tables::refused(&finding.refused), style));
+        app.out.result("");
+    }
+    app.out.result(&finding.verdict);
+    for (arm, sign) in &derived.signs {
+        app.out.result(format!("Note ({arm}): {sign}."));
+    }
+    let seconds: f64 = finding.records.iter().map(|r| r.seconds).sum();
+    app.out.result(format!("Training of all cells took {}.", number::duration(seconds)));
+    app.out.result(format!("Report: {}", html.display()));
+    Ok(())
+}

@@ -1,0 +1,230 @@
+//! The page and `results.json` of a study.
+
+use super::{Derived, Finding, Study, tables};
+use crate::{app, machine};
+use serde_json::{Value, json};
+use sibo_report::{
+    Axis, Block, Cell, Column, Document, Estimate, HeatMap, Key, LineChart, Pair, PairedDots, Series, Table,
+    Tone,
+};
+use sibo_tasks::stats::Comparison;
+use sibo_train::cells::{self, Question, Record};
+
+/// Parts of a run over which a loss curve is averaged.
+const SMOOTHING_PARTS: usize = 12;
+
+/// Arms in the order in which they first occur, each with its look.
+fn arms(f: &Finding) -> Vec<(String, Tone)> {
+    let mut names: Vec<&str> = Vec::new();
+    f.records.iter().for_each(|r| {
+        if !names.contains(&r.arm.as_str()) {
+            names.push(&r.arm)
+        }
+    });
+    let pair = f.pairs.first();
+    let mut other = 0u8;
+    let mut tone = |name: &str| match pair {
+        Some(p) if p.a == name => Tone::Plain,
+        Some(p) if p.b == name => Tone::Sibo,
+        _ => {
+            other += 1;
+            Tone::Other(other - 1)
+        }
+    };
+    names.iter().map(|n| (n.to_string(), tone(n))).collect()
+}
+
+/// The whole page.
+pub(super) fn document(study: &Study, f: &Finding, d: &Derived) -> Document {
+    let mut page = Document::new(f.title.clone(), f.verdict.clone());
+    page.made_by = app::made_by();
+    f.facts.iter().for_each(|(label, value)| page.fact(label.clone(), value.clone()));
+    if !f.first.is_empty() {
+        page.section("What was asked", "").blocks = f.first.clone();
+    }
+    let section = page.section("Scores", "");
+    for question in &d.questions {
+        section.push(tables::scores(&f.records, question).into());
+    }
+    if !d.comparisons.is_empty() {
+        let section =
+            page.section("Differences", "A difference whose interval holds zero cannot be told from chance.");
+        section.push(tables::comparisons(&d.comparisons).into());
+        for (question, comparison) in &d.comparisons {
+            section.push(dots(f, question, comparison).into());
+        }
+    }
+    if !d.signs.is_empty() {
+        let notes = d.signs.iter().map(|(arm, sign)| format!("{arm}: {sign}."));
+        page.section("Signs", "").push(Block::Notes(notes.collect()));
+    }
+    if !f.refused.is_empty() {
+        page.section("Not applicable", "").push(tables::refused(&f.refused).into());
+    }
+    smoothing(&mut page, f, d);
+    page.section("Training", "").push(losses(f).into());
+    again(&mut page, study, f);
+    page
+}
+
+fn dots(f: &Finding, question: &Question, c: &Comparison) -> PairedDots {
+    let tone = |name: &str| arms(f).into_iter().find(|(n, _)| n == name).map_or(Tone::Base, |a| a.1);
+    let seeds = f.records.iter().filter(|r| r.arm == c.a).map(|r| r.seed);
+    let pairs = seeds.zip(c.a_by_seed.iter().zip(&c.b_by_seed));
+    let i = c.interval();
+    PairedDots {
+        title: format!("{}: {} and {}", question.text(), c.a, c.b),
+        caption: String::new(),
+        axis: Axis::new(format!("{} on {} rows", question.metric.name(), c.rows), 3),
+        first: Key::new(c.a.clone(), tone(&c.a)),
+        second: Key::new(c.b.clone(), tone(&c.b)),
+        pairs: pairs
+            .map(|(seed, (first, second))| Pair {
+                name: format!("seed {seed}"),
+                first: *first,
+                second: *second,
+            })
+            .collect(),
+        difference: Some(Estimate::between(c.difference(), i.low, i.high)),
+        interval: "95 % interval: as far as other rows or other seeds could move it".into(),
+    }
+}
+
+/// Token similarity by layer, and whether it goes with the score.
+fn smoothing(page: &mut Document, f: &Finding, d: &Derived) {
+    if f.records.iter().all(|r| r.after.is_empty()) {
+        return;
+    }
+    let curve = |looks: &[cells::LayerLook]| -> Vec<(f64, f64)> {
+        looks.iter().enumerate().map(|(l, look)| (l as f64, look.similarity)).collect()
+    };
+    let base = f.records.first().map(|r| curve(&r.before)).unwrap_or_default();
+    let mut series = vec![Series::new("before training", Tone::Base, base)];
+    let mut rows: Vec<(String, Vec<f64>)> = Vec::new();
+    for (arm, tone) in arms(f) {
+        let runs: Vec<Vec<(f64, f64)>> =
+            f.records.iter().filter(|r| r.arm == arm).map(|r| curve(&r.after)).collect();
+        let one = Series::over_runs(arm.clone(), tone, &runs);
+        rows.push((arm, one.points.iter().map(|p| p.y).collect()));
+        series.push(one);
+    }
+    let section = page.section(
+        "Over-smoothing",
+        "How alike the tokens of a validation row are (mean cosine of all pairs), layer by layer.",
+    );
+    // More lines than looks would be told apart by nobody: a heat map shows them all.
+    if rows.len() <= 6 {
+        section.push(
+            LineChart {
+                title: "Token similarity by layer".into(),
+                caption: String::new(),
+                x: Axis::new("layer (0 is what enters the first)", 0),
+                y: Axis::new("mean cosine between the tokens of a row", 3),
+                series,
+                band: Some("range of the seeds".into()),
+            }
+            .into(),
+        );
+    }
+    section.push(
+        HeatMap {
+            title: "Token similarity, configuration by layer".into(),
+            caption: "Mean of the seeds.".into(),
+            column_title: "layer".into(),
+            columns: (0..rows.first().map_or(0, |r| r.1.len())).map(|l| l.to_string()).collect(),
+            row_title: "configuration".into(),
+            rows: rows.iter().map(|r| r.0.clone()).collect(),
+            value_title: "mean cosine".into(),
+            values: rows.into_iter().map(|r| r.1).collect(),
+            digits: 2,
+            diverging: false,
+        }
+        .into(),
+    );
+    if let Some(text) = correlation(&f.records, d) {
+        section.push(Block::Paragraph(text));
+    }
+}
+
+/// Rank correlation of the last layer's similarity with the first score, over runs.
+fn correlation(records: &[Record], d: &Derived) -> Option<String> {
+    let question = d.questions.first()?;
+    let value = |r: &Record| {
+        let judged = r.judged.iter().find(|j| cells::question(j) == *question)?;
+        Some((r.similarity()?, judged.value))
+    };
+    let (similarity, score): (Vec<f64>, Vec<f64>) = records.iter().filter_map(value).unzip();
+    let r = (similarity.len() >= 4).then(|| sibo_tasks::metrics::rank_correlation(&similarity, &score))?;
+    r.is_finite().then(|| {
+        format!(
+            "Spearman's correlation of the last layer's similarity with {}: {r:+.2}; the unit is the run ({} runs, of which those of one configuration are not independent).",
+            question.text(),
+            similarity.len()
+        )
+    })
+}
+
+fn losses(f: &Finding) -> LineChart {
+    let steps = f.records.iter().map(|r| r.losses.len()).max().unwrap_or(0);
+    let window = (steps / SMOOTHING_PARTS).max(1);
+    let curve = |r: &Record| r.losses.iter().enumerate().map(|(i, l)| (i as f64 + 1.0, *l)).collect();
+    let one = |(arm, tone): (String, Tone)| {
+        let runs: Vec<Vec<(f64, f64)>> = f.records.iter().filter(|r| r.arm == arm).map(curve).collect();
+        Series::over_runs(arm, tone, &runs).smoothed(window)
+    };
+    LineChart {
+        title: "Training loss".into(),
+        caption: format!("Mean of the seeds over the last {window} steps."),
+        x: Axis::new("optimiser step", 0),
+        y: Axis::new("loss", 3),
+        series: arms(f).into_iter().map(one).collect(),
+        band: Some("range of the seeds".into()),
+    }
+}
+
+/// What went in, and where it ran.
+fn again(page: &mut Document, study: &Study, f: &Finding) {
+    let mut ran = Table::new("Where it ran").column(Column::text("what")).column(Column::text("value"));
+    let cpu = machine::cpu_name().unwrap_or_else(|| "unknown".into());
+    let seconds: f64 = f.records.iter().map(|r| r.seconds).sum();
+    let facts = [
+        ("sibo", app::version()),
+        ("processor", cpu),
+        ("threads", sibo_kernels::threads().to_string()),
+        ("cells", f.records.len().to_string()),
+        ("training of all cells", sibo_report::number::duration(seconds)),
+    ];
+    for (what, value) in facts {
+        ran.push(vec![what.into(), Cell::Text(value)]);
+    }
+    page.section("Do it again", "Every cell is this recipe with the changes that its name tells, and its seed.")
+        .push(Block::Code { language: "toml".into(), text: study.recipe.to_toml() })
+        .push(ran.into())
+        .push(Block::Notes(vec![
+            "Same machine and instruction set: the same numbers, at any number of threads.".into(),
+            "`cells.jsonl` beside this page holds every cell: its whole recipe, its losses, its answers row by row."
+                .into(),
+        ]));
+}
+
+/// Everything, for programs.
+pub(super) fn results(study: &Study, f: &Finding, d: &Derived) -> Value {
+    let scores = |q: &Question| json!({"question": q, "arms": cells::scores(&f.records, q)});
+    let comparison = |(q, c): &(Question, Comparison)| {
+        json!({"question": q, "comparison": c, "difference": c.difference(), "interval": c.interval(),
+               "verdict": c.verdict(), "sentence": c.to_string()})
+    };
+    let cell = |r: &Record| {
+        json!({"key": r.key, "training": r.training, "arm": r.arm, "seed": r.seed, "seconds": r.seconds,
+               "trained_numbers": r.trained_numbers, "peak_activations": r.peak_activations, "h0_ratio": r.h0_ratio,
+               "last_loss": r.losses.last(), "validation_loss": r.validation_loss(), "similarity": r.similarity()})
+    };
+    json!({
+        "title": f.title, "verdict": f.verdict, "recipe": study.recipe.to_value(), "seeds": study.seeds(),
+        "facts": f.facts, "scores": d.questions.iter().map(scores).collect::<Vec<_>>(),
+        "comparisons": d.comparisons.iter().map(comparison).collect::<Vec<_>>(),
+        "signs": d.signs, "not_applicable": f.refused, "study": f.own,
+        "cells": f.records.iter().map(cell).collect::<Vec<_>>(),
+        "sibo": app::version(), "threads": sibo_kernels::threads(),
+    })
+}

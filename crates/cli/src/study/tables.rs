@@ -1,0 +1,85 @@
+//! Tables of a study.
+
+use sibo_report::{Cell, Column, Estimate, Table};
+use sibo_tasks::stats::{Comparison, McNemar, Verdict};
+use sibo_train::cells::{self, Question, Record};
+
+/// Every arm on one question.
+pub(super) fn scores(records: &[Record], question: &Question) -> Table {
+    let all = cells::scores(records, question);
+    let rows = all.first().map_or(0, |s| s.rows);
+    let seeds = all.first().map(|s| s.by_seed.iter().map(|v| v.0.to_string()).collect::<Vec<_>>());
+    let mut table = Table::new(format!("{}, {rows} rows, asked as {}", question.text(), question.protocol))
+        .column(Column::text("configuration"))
+        .column(Column::number("mean [95 %, seeds]", 4))
+        .column(Column::number("deviation", 4))
+        .column(Column::text(format!("seeds {}", seeds.unwrap_or_default().join(", "))))
+        .column(Column::number("a run", 1).unit("s"))
+        .column(Column::number("trained", 0))
+        .note("Intervals: Student's t over seeds; other rows could move a mean too, see the comparisons.");
+    let best = all.iter().map(|s| s.mean).fold(f64::NEG_INFINITY, f64::max);
+    for score in &all {
+        let own: Vec<&Record> = records.iter().filter(|r| r.arm == score.arm).collect();
+        let seconds = own.iter().map(|r| r.seconds).sum::<f64>() / own.len().max(1) as f64;
+        let by_seed: Vec<String> = score.by_seed.iter().map(|v| format!("{:.3}", v.1)).collect();
+        let mean = match &score.interval {
+            Some(i) => Cell::Estimate(Estimate::between(score.mean, i.low, i.high)),
+            None => Cell::Number(score.mean),
+        };
+        let row = vec![
+            score.arm.as_str().into(),
+            mean,
+            score.deviation.map_or(Cell::Missing, Cell::Number),
+            by_seed.join(" ").into(),
+            Cell::Number(seconds),
+            Cell::Number(own.first().map_or(0, |r| r.trained_numbers) as f64),
+        ];
+        if score.mean == best { table.push_emphasised(row) } else { table.push(row) }
+    }
+    table
+}
+
+/// Every comparison with its tests.
+pub(super) fn comparisons(all: &[(Question, Comparison)]) -> Table {
+    let mut table = Table::new("Paired differences: the same seeds, order and initial weights, the same rows")
+        .column(Column::text("second - first"))
+        .column(Column::text("on"))
+        .column(Column::number("difference [95 %]", 4))
+        .column(Column::number("p, seeds", 3))
+        .column(Column::number("effect", 2))
+        .column(Column::text("McNemar p"))
+        .column(Column::text("verdict"))
+        .note(
+            "Interval: as far as other rows (paired bootstrap) or other seeds (paired t) could move it. Effect: mean \
+             difference in deviations of the seeds' differences (Cohen's d_z). McNemar: exact, seed by seed.",
+        );
+    for (question, c) in all {
+        let i = c.interval();
+        let verdict = match c.verdict() {
+            Verdict::Better { winner, .. } => format!("{winner} is better"),
+            Verdict::NoDifference => "no difference".into(),
+        };
+        table.push(vec![
+            format!("{} - {}", c.b, c.a).into(),
+            question.text().into(),
+            Cell::Estimate(Estimate::between(c.difference(), i.low, i.high)),
+            c.over_seeds.map(|t| t.p).filter(|p| p.is_finite()).map_or(Cell::Missing, Cell::Number),
+            c.over_seeds.map(|t| t.effect).filter(|e| e.is_finite()).map_or(Cell::Missing, Cell::Number),
+            mcnemar(&c.mcnemar).into(),
+            verdict.into(),
+        ]);
+    }
+    table
+}
+
+fn mcnemar(all: &[McNemar]) -> String {
+    all.iter().map(|m| format!("{:.3}", m.p)).collect::<Vec<_>>().join(" ")
+}
+
+/// Variations that cannot be, and why.
+pub(super) fn refused(all: &[(String, String)]) -> Table {
+    let mut table =
+        Table::new("Not applicable").column(Column::text("variation")).column(Column::text("why"));
+    all.iter().for_each(|(name, why)| table.push(vec![name.as_str().into(), why.as_str().into()]));
+    table
+}

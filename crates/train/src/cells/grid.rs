@@ -1,0 +1,94 @@
+//! `key=a,b,c` into values, and several of them into every combination.
+
+use crate::Error;
+
+/// A key of the recipe and the values that it takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Axis {
+    /// The key, as `--set` takes it.
+    pub key: String,
+    /// The values, as `--set` takes them.
+    pub values: Vec<String>,
+}
+
+impl Axis {
+    /// Reads `training.learning_rate=1e-4,3e-4`; commas within brackets or quotes part nothing.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let wrong = |reason: &str| Error::key("--set-grid", text, reason);
+        let (key, list) =
+            text.split_once('=').ok_or_else(|| wrong("has no `=`; write key=a,b, such as adapter.r=4,8"))?;
+        let mut values = vec![String::new()];
+        let (mut depth, mut quoted) = (0, false);
+        for c in list.chars() {
+            match c {
+                '"' => quoted = !quoted,
+                '[' | '{' if !quoted => depth += 1,
+                ']' | '}' if !quoted => depth -= 1,
+                _ => {}
+            }
+            match (c, depth == 0 && !quoted, values.last_mut()) {
+                (',', true, _) => values.push(String::new()),
+                (c, _, Some(last)) => last.push(c),
+                _ => {}
+            }
+        }
+        let values: Vec<String> = values.iter().map(|v| v.trim().to_string()).collect();
+        if key.trim().is_empty() || values.iter().any(String::is_empty) {
+            return Err(wrong("needs a key and one value or more, none of them empty"));
+        }
+        let mut seen = std::collections::BTreeSet::new();
+        if let Some(twice) = values.iter().find(|v| !seen.insert(v.as_str())) {
+            return Err(wrong(&format!("names the value {twice} twice")));
+        }
+        Ok(Axis { key: key.trim().into(), values })
+    }
+
+    /// The key's last part, for names.
+    pub fn short(&self) -> &str {
+        self.key.rsplit('.').next().unwrap_or(&self.key)
+    }
+}
+
+/// Every combination: its name, and its assignments. The last axis varies fastest.
+pub fn grid(axes: &[Axis]) -> Vec<(String, Vec<String>)> {
+    let mut all: Vec<(Vec<String>, Vec<String>)> = vec![(vec![], vec![])];
+    for axis in axes {
+        let longer = |(names, sets): &(Vec<String>, Vec<String>)| {
+            let one = |value: &String| {
+                let name = format!("{} {value}", axis.short());
+                let set = format!("{}={value}", axis.key);
+                ([names.clone(), vec![name]].concat(), [sets.clone(), vec![set]].concat())
+            };
+            axis.values.iter().map(one).collect::<Vec<_>>()
+        };
+        all = all.iter().flat_map(longer).collect();
+    }
+    all.into_iter().map(|(names, sets)| (names.join(", "), sets)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_parted_outside_brackets() {
+        let axis = Axis::parse("adapter.target_modules=[\"q_proj\",\"v_proj\"], all-linear").unwrap();
+        assert_eq!((axis.short(), axis.values.len()), ("target_modules", 2));
+        assert_eq!(axis.values, ["[\"q_proj\",\"v_proj\"]", "all-linear"]);
+        let said = |text: &str| Axis::parse(text).unwrap_err().to_string();
+        assert!(said("r").contains("has no `=`"));
+        assert!(said("r=4,,8").contains("none of them empty"));
+        assert!(said("r=4,8,4").contains("4 twice"));
+    }
+
+    #[test]
+    fn every_combination_comes_once() {
+        let axes =
+            [Axis::parse("adapter.sibo.lambda=0,0.3").unwrap(), Axis::parse("adapter.r=4,8,16").unwrap()];
+        let all = grid(&axes);
+        assert_eq!(all.len(), 6);
+        assert_eq!(all[4].0, "lambda 0.3, r 8");
+        assert_eq!(all[4].1, ["adapter.sibo.lambda=0.3", "adapter.r=8"]);
+        assert_eq!(grid(&[]), [(String::new(), vec![])]);
+    }
+}

@@ -1,0 +1,162 @@
+//! What a finished cell leaves: a line of `cells.jsonl`.
+
+use super::{Cell, FILE};
+use crate::Error;
+use crate::probe::LayerProbe;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sibo_tasks::Metric;
+use sibo_tasks::metrics::Predictions;
+use std::path::{Path, PathBuf};
+
+/// One finished cell.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// [`Cell::key`].
+    pub key: String,
+    /// [`Cell::training`], the folder of its run.
+    pub training: String,
+    /// The configuration.
+    pub arm: String,
+    /// The seed.
+    pub seed: u64,
+    /// The recipe with every default.
+    pub recipe: Value,
+    /// What it scored.
+    pub judged: Vec<Judged>,
+    /// Training loss of each step.
+    pub losses: Vec<f64>,
+    /// Step and scores of each evaluation on validation rows while it trained.
+    pub evaluations: Vec<(usize, Vec<(String, f64)>)>,
+    /// The step whose values were judged.
+    pub holds_step: usize,
+    /// Seconds of training.
+    pub seconds: f64,
+    /// Tokens read in training, a second.
+    pub tokens_per_second: f64,
+    /// Most bytes of activations at a time.
+    pub peak_activations: u64,
+    /// Trainable numbers.
+    pub trained_numbers: usize,
+    /// Branches that SIBO enters.
+    pub injected: usize,
+    /// Kinds of site at which it does.
+    pub sites: Vec<String>,
+    /// Mean |h0| / |x| there.
+    pub h0_ratio: Option<f64>,
+    /// Tokens by layer before the first step.
+    pub before: Vec<LayerLook>,
+    /// Tokens by layer after the last.
+    pub after: Vec<LayerLook>,
+}
+
+/// One number of a cell, with the answers behind it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Judged {
+    /// The task.
+    pub task: String,
+    /// The rows.
+    pub split: String,
+    /// How it was asked.
+    pub protocol: String,
+    /// The metric.
+    pub metric: Metric,
+    /// The answer reading, or `none`.
+    pub filter: String,
+    /// The value.
+    pub value: f64,
+    /// Its standard error.
+    pub stderr: Option<f64>,
+    /// The answers, row by row.
+    pub predictions: Predictions,
+}
+
+/// One layer of a [`crate::probe`].
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct LayerLook {
+    /// Mean cosine of all pairs of tokens.
+    pub similarity: f64,
+    /// Mean norm of a state.
+    pub x_norm: f64,
+    /// Mean cosine with h0.
+    pub h0_cosine: f64,
+    /// Mean least-squares coefficient on h0.
+    pub h0_share: f64,
+}
+
+impl From<&LayerProbe> for LayerLook {
+    fn from(p: &LayerProbe) -> Self {
+        LayerLook {
+            similarity: p.similarity.estimate,
+            x_norm: p.x_norm,
+            h0_cosine: p.h0_cosine,
+            h0_share: p.h0_share,
+        }
+    }
+}
+
+impl Record {
+    /// The last layer's token similarity after training.
+    pub fn similarity(&self) -> Option<f64> {
+        self.after.last().map(|l| l.similarity)
+    }
+
+    /// Validation loss at the step whose values were judged.
+    pub fn validation_loss(&self) -> Option<f64> {
+        let at = self.evaluations.iter().rfind(|(step, _)| *step == self.holds_step);
+        at?.1.iter().find(|(name, _)| name == "loss").map(|(_, value)| *value)
+    }
+}
+
+/// The finished cells of a study.
+#[derive(Debug)]
+pub struct Log {
+    path: PathBuf,
+    records: Vec<Record>,
+}
+
+impl Log {
+    /// Reads the cells that are done in `folder`; there may be none.
+    pub fn open(folder: &Path) -> Result<Self, Error> {
+        let path = folder.join(FILE);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(e) => return Err(Error::io(&path, "read", e)),
+        };
+        let read = |(number, line): (usize, &str)| {
+            serde_json::from_str(line).map_err(|e| Error::Syntax {
+                place: format!("{}, line {}", path.display(), number + 1),
+                message: format!("not a cell of this program ({e}); move the file away to start anew"),
+            })
+        };
+        let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+        let records = lines.map(read).collect::<Result<_, Error>>()?;
+        Ok(Log { path, records })
+    }
+
+    /// The record of a cell, if it is done.
+    pub fn find(&self, cell: &Cell) -> Option<&Record> {
+        let key = cell.key();
+        self.records.iter().find(|r| r.key == key)
+    }
+
+    /// The records of these cells in their order, if all are done.
+    pub fn all(&self, cells: &[Cell]) -> Option<Vec<Record>> {
+        // An arm may have had another name when the cell was run: the study at hand names it.
+        let named = |cell: &Cell| self.find(cell).map(|r| Record { arm: cell.arm.clone(), ..r.clone() });
+        cells.iter().map(named).collect()
+    }
+
+    /// Adds a finished cell. The file is replaced as a whole: a kill leaves it with the line or without.
+    pub fn add(&mut self, record: Record) -> Result<(), Error> {
+        self.records.push(record);
+        let mut text = String::new();
+        for record in &self.records {
+            // Every number was checked to be finite, and every key is a string.
+            text.push_str(&serde_json::to_string(record).map_err(|e| Error::Refused(e.to_string()))?);
+            text.push('\n');
+        }
+        Ok(sibo_files::write(&self.path, text.as_bytes())?)
+    }
+}

@@ -1,0 +1,291 @@
+//! Running cells: train, judge, look; each part is kept when it is done.
+
+use super::{Cell, Judge, Judged, LayerLook, Log, Record};
+use crate::checkpoint::{self, Claim};
+use crate::evaluate::{Asked, EvalOptions, evaluate};
+use crate::events::{End, Event};
+use crate::prepare::{self, Prepared};
+use crate::probe::{self, ProbeRow, probe};
+use crate::profile;
+use crate::run::{Settings, train};
+use crate::study::Place;
+use crate::{Error, Outcome};
+use serde::{Deserialize, Serialize};
+use sibo_model::Model;
+use sibo_tasks::{Protocol, Task, Wanted};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What a cell is at.
+#[derive(Debug)]
+pub enum Now<'a> {
+    /// It trains.
+    Training(&'a Event<'a>),
+    /// It is judged: rows done and in all.
+    Judging(&'a str, usize, usize),
+    /// It was done before, or has just been: its record.
+    Done(&'a Record),
+}
+
+/// Is told what happens in which cell.
+pub type Watch<'w> = &'w mut dyn FnMut(Place<'_>, Now<'_>);
+
+/// The file that says, when it is there, that a cell's adapter is the trained one, and how it came about.
+const TRAINED: &str = "trained.json";
+
+/// Losses of the steps before the last checkpoint, which a resumed run does not see again.
+const LOSSES: &str = "losses.json";
+
+/// Rows on which sizes at sites are measured: they hardly vary.
+const SIZE_ROWS: usize = 8;
+
+/// What training leaves beside the adapter.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Trained {
+    losses: Vec<f64>,
+    evaluations: Vec<(usize, Vec<(String, f64)>)>,
+    holds_step: usize,
+    seconds: f64,
+    tokens_per_second: f64,
+    peak_activations: u64,
+    before: Vec<LayerLook>,
+}
+
+/// Runs every cell that `log` does not hold, in order, below `folder`; false when the interruption came first.
+pub fn run_all(
+    cells: &[Cell],
+    folder: &Path,
+    now: i64,
+    log: &mut Log,
+    watch: Watch<'_>,
+    interrupt: &AtomicBool,
+) -> Result<bool, Error> {
+    for (i, cell) in cells.iter().enumerate() {
+        let place = Place { arm: &cell.arm, seed: cell.recipe.seed, run: i + 1, of: cells.len() };
+        if log.find(cell).is_none() {
+            if interrupt.load(Ordering::Relaxed) {
+                return Ok(false);
+            }
+            let mut tell = |at: Now<'_>| watch(place, at);
+            let Some(record) = run(cell, folder, now, &mut tell, interrupt)? else { return Ok(false) };
+            log.add(record)?;
+        }
+        if let Some(record) = log.find(cell) {
+            watch(place, Now::Done(record));
+        }
+    }
+    Ok(true)
+}
+
+type Tell<'t> = &'t mut dyn FnMut(Now<'_>);
+
+/// One cell; none when the interruption came.
+fn run(
+    cell: &Cell,
+    folder: &Path,
+    now: i64,
+    tell: Tell<'_>,
+    interrupt: &AtomicBool,
+) -> Result<Option<Record>, Error> {
+    let mut own = cell.clone();
+    own.recipe.output_dir = cell.run_dir(folder);
+    let mut prepared = prepare::prepare(&own.recipe, &own.places, now)?;
+    let rows = look_rows(&own, &prepared);
+    let Some(trained) = trained(&own, &mut prepared, &rows, tell, interrupt)? else { return Ok(None) };
+    let mut judged = Vec::new();
+    for judge in &own.judges {
+        match ask(&own, judge, &prepared, tell, interrupt)? {
+            Some(scores) => judged.extend(scores),
+            None => return Ok(None),
+        }
+    }
+    let batch = own.recipe.training.per_device_eval_batch_size;
+    let model = &prepared.model;
+    let h0_ratio = match rows.len() < 2 {
+        true => None,
+        false => profile::injected_ratio(model, &rows[..rows.len().min(SIZE_ROWS)], batch)?,
+    };
+    Ok(Some(Record {
+        key: cell.key(),
+        training: cell.training(),
+        arm: cell.arm.clone(),
+        seed: cell.recipe.seed,
+        recipe: cell.identity(),
+        judged,
+        trained_numbers: model.params().numbers(),
+        injected: model.adapter().map_or(0, |a| a.injected.len()),
+        sites: profile::injected_sites(model).into_iter().map(String::from).collect(),
+        h0_ratio,
+        after: look(model, &rows, batch)?,
+        losses: trained.losses,
+        evaluations: trained.evaluations,
+        holds_step: trained.holds_step,
+        seconds: trained.seconds,
+        tokens_per_second: trained.tokens_per_second,
+        peak_activations: trained.peak_activations,
+        before: trained.before,
+    }))
+}
+
+fn look_rows(cell: &Cell, prepared: &Prepared) -> Vec<ProbeRow> {
+    let data = prepared.validation.as_ref().unwrap_or(&prepared.train);
+    probe::rows(data, &prepared.tokenizer, cell.look_rows)
+}
+
+fn look(model: &Model, rows: &[ProbeRow], batch: usize) -> Result<Vec<LayerLook>, Error> {
+    if rows.len() < 2 {
+        return Ok(vec![]);
+    }
+    Ok(probe(model, rows, batch)?.iter().map(LayerLook::from).collect())
+}
+
+/// Trains, goes on training, or takes the adapter that is trained already; none when the interruption came.
+fn trained(
+    cell: &Cell,
+    prepared: &mut Prepared,
+    rows: &[ProbeRow],
+    tell: Tell<'_>,
+    interrupt: &AtomicBool,
+) -> Result<Option<Trained>, Error> {
+    let recipe = &cell.recipe;
+    let run_dir = &recipe.output_dir;
+    let mark = run_dir.join(TRAINED);
+    if mark.is_file() {
+        checkpoint::load_adapter(&mut prepared.model, &run_dir.join(checkpoint::ADAPTER))?;
+        return read(&mark).map(Some);
+    }
+    let before = look(&prepared.model, rows, recipe.training.per_device_eval_batch_size)?;
+    let resume = checkpoint::latest(run_dir)?;
+    let mut losses = Losses::go_on(run_dir, resume.as_ref().map_or(0, |c| c.step))?;
+    if resume.is_none() {
+        checkpoint::claim(run_dir, Claim::Overwrite, &recipe.to_toml())?;
+    }
+    let settings =
+        Settings { training: recipe.training.clone(), seed: recipe.seed, run_dir: Some(run_dir.clone()) };
+    let Prepared { model, train: data, validation, metrics, .. } = &mut *prepared;
+    let validation = validation.as_ref().map(|data| crate::Validation { data, metrics: metrics.clone() });
+    let mut observer = |event: &Event<'_>| {
+        losses.hear(event);
+        tell(Now::Training(event));
+    };
+    let outcome =
+        train(model, data, validation.as_ref(), &settings, resume.as_ref(), &mut observer, interrupt)?;
+    losses.failure()?;
+    if outcome.end == End::Interrupted {
+        return Ok(None);
+    }
+    prepared.save(recipe, &outcome)?;
+    let done = finished(losses, &outcome, before);
+    let text = serde_json::to_string(&done).map_err(|e| Error::Refused(e.to_string()))?;
+    sibo_files::write(&mark, text.as_bytes())?;
+    checkpoint::tidy(run_dir)?;
+    Ok(Some(done))
+}
+
+fn finished(losses: Losses, outcome: &Outcome, before: Vec<LayerLook>) -> Trained {
+    Trained {
+        seconds: losses.kept.seconds,
+        losses: losses.kept.losses,
+        evaluations: outcome.evaluations.iter().map(|e| (e.step, e.scores.clone())).collect(),
+        holds_step: outcome.holds_step,
+        tokens_per_second: outcome.tokens_per_second(),
+        peak_activations: outcome.peak_activations,
+        before,
+    }
+}
+
+fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, Error> {
+    let value = sibo_files::json::read(path)?;
+    serde_json::from_value(value)
+        .map_err(|e| Error::Syntax { place: path.display().to_string(), message: e.to_string() })
+}
+
+/// Losses and seconds of the steps done; on disk whenever a checkpoint is.
+struct Losses {
+    path: PathBuf,
+    kept: Kept,
+    failure: Option<Error>,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Kept {
+    losses: Vec<f64>,
+    /// Seconds of all steps up to each.
+    seconds: f64,
+}
+
+impl Losses {
+    fn go_on(run_dir: &Path, step: usize) -> Result<Self, Error> {
+        let path = run_dir.join(LOSSES);
+        let mut kept = match step > 0 && path.is_file() {
+            true => read::<Kept>(&path)?,
+            false => Kept::default(),
+        };
+        kept.losses.truncate(step);
+        Ok(Losses { path, kept, failure: None })
+    }
+
+    fn hear(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Step(step) => {
+                self.kept.losses.push(step.loss);
+                self.kept.seconds += step.seconds;
+            }
+            Event::Checkpoint { .. } => {
+                if let Err(error) = self.write() {
+                    self.failure = Some(error);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn write(&self) -> Result<(), Error> {
+        let text = serde_json::to_string(&self.kept).map_err(|e| Error::Refused(e.to_string()))?;
+        Ok(sibo_files::write(&self.path, text.as_bytes())?)
+    }
+
+    fn failure(&mut self) -> Result<(), Error> {
+        self.failure.take().map_or(Ok(()), Err)
+    }
+}
+
+/// Asks one task; none when the interruption came.
+fn ask(
+    cell: &Cell,
+    judge: &Judge,
+    prepared: &Prepared,
+    tell: Tell<'_>,
+    interrupt: &AtomicBool,
+) -> Result<Option<Vec<Judged>>, Error> {
+    let training = &cell.recipe.training;
+    let task = Task::open(&judge.task)?;
+    let wanted =
+        Wanted { limit: judge.limit, validation_rows: training.validation_rows, ..Wanted::default() };
+    let split = task.load(&cell.places.data, judge.split, &wanted)?;
+    let options = EvalOptions {
+        protocol: prepared.protocol.unwrap_or(Protocol::Clean),
+        batch: training.per_device_eval_batch_size,
+        cutoff: training.cutoff_len,
+        ..EvalOptions::default()
+    };
+    let Prepared { model, tokenizer, template, .. } = prepared;
+    let mut progress = |done: usize, of: usize| tell(Now::Judging(task.name(), done, of));
+    let asked = Asked { model, tokenizer, template };
+    let found = evaluate(asked, &task, &split, &options, &mut progress, interrupt)?;
+    if found.interrupted {
+        return Ok(None);
+    }
+    let scores = found.result.scores.iter().zip(found.predictions);
+    let judged = |(score, (_, _, predictions)): (&sibo_tasks::results::TaskScore, (_, _, _))| Judged {
+        task: task.name().into(),
+        split: judge.split.to_string(),
+        protocol: prepared.protocol.map_or("class head", Protocol::name).into(),
+        metric: score.metric,
+        filter: score.filter.clone(),
+        value: score.score.value,
+        stderr: score.score.stderr,
+        predictions,
+    };
+    Ok(Some(scores.map(judged).collect()))
+}

@@ -1,0 +1,261 @@
+use super::*;
+use crate::checkpoint;
+use crate::events::Event;
+use crate::testing;
+use serde_json::json;
+use sibo_tasks::stats::CompareOptions;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A tiny encoder, and a task of two classes beside it.
+struct Place {
+    dir: tempfile::TempDir,
+}
+
+const TASK: &str = r#"
+name = "toy"
+description = "Is it of a day?"
+citation = "made up"
+licence = "CC0"
+version = 1
+kind = "classification"
+labels = ["no", "yes"]
+metrics = ["acc"]
+
+[splits]
+train = "train"
+validation = "held-out"
+test = "dev"
+
+[[source]]
+format = "json-lines"
+files.train = ["toy/train.jsonl"]
+files.dev = ["toy/dev.jsonl"]
+columns = { text_a = "text", label = "label" }
+"#;
+
+impl Place {
+    fn new() -> Self {
+        let place = Place { dir: tempfile::tempdir().unwrap() };
+        testing::folder(place.dir.path(), "bert");
+        std::fs::create_dir(place.dir.path().join("toy")).unwrap();
+        std::fs::write(place.dir.path().join("toy.toml"), TASK).unwrap();
+        let words = ["the", "day", "man", "new", "force", "guitar", "play", "herald"];
+        let row = |i: u64| {
+            let word = |n: u64| words[testing::number(i * 13 + n, 8) as usize];
+            let text: Vec<&str> = (0..3 + i % 4).map(word).collect();
+            let label = if text.contains(&"day") { "yes" } else { "no" };
+            json!({"text": text.join(" "), "label": label}).to_string() + "\n"
+        };
+        for (name, rows) in [("train", 0..40), ("dev", 100..117)] {
+            let text: String = rows.map(row).collect();
+            std::fs::write(place.dir.path().join(format!("toy/{name}.jsonl")), text).unwrap();
+        }
+        place
+    }
+
+    fn folder(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn recipe(&self, lambda: f64, seed: u64) -> Recipe {
+        let value = json!({
+            "model": "tiny", "task": self.folder("toy.toml").display().to_string(), "output_dir": "unused", "seed": seed,
+            "adapter": {"method": "lora", "r": 3, "lora_alpha": 5, "target_modules": ["query", "value"],
+                        "sibo": {"lambda": lambda}},
+            "training": {"max_steps": 6, "eval_steps": 2, "per_device_train_batch_size": 4, "cutoff_len": 24,
+                         "gradient_accumulation_steps": 1, "learning_rate": 1e-2, "compute": "f32", "warmup_steps": 1},
+        });
+        Recipe::from_value("test", &value).unwrap()
+    }
+
+    fn cell(&self, lambda: f64, seed: u64, split: SplitName) -> Cell {
+        Cell {
+            arm: format!("lambda {lambda}"),
+            recipe: self.recipe(lambda, seed),
+            places: Places { model: self.folder("bert"), data: self.dir.path().into(), validation: None },
+            judges: vec![Judge { task: self.folder("toy.toml").display().to_string(), split, limit: None }],
+            look_rows: 4,
+        }
+    }
+
+    fn cells(&self) -> Vec<Cell> {
+        let one = |seed| [0.0, 0.4].map(|lambda| self.cell(lambda, seed, SplitName::Validation));
+        [3, 8].into_iter().flat_map(one).collect()
+    }
+}
+
+/// What must not depend on how often a study was stopped.
+fn lasting(records: &[Record]) -> Vec<Record> {
+    let still =
+        |r: &Record| Record { seconds: 0.0, tokens_per_second: 0.0, peak_activations: 0, ..r.clone() };
+    records.iter().map(still).collect()
+}
+
+#[test]
+fn a_study_killed_many_times_ends_with_the_same_table() {
+    let place = Place::new();
+    let cells = place.cells();
+    let whole = place.folder("whole");
+    let mut log = Log::open(&whole).unwrap();
+    let never = AtomicBool::new(false);
+    assert!(run_all(&cells, &whole, 0, &mut log, &mut |_, _| {}, &never).unwrap());
+    let expected = log.all(&cells).unwrap();
+    assert_eq!(expected.iter().map(|r| r.losses.len()).collect::<Vec<_>>(), [6, 6, 6, 6]);
+    assert_ne!(expected[0].losses[5], expected[1].losses[5]);
+
+    let cut = place.folder("cut");
+    let mut kills = 0;
+    loop {
+        // Each turn is a process of its own: one step, and then it is stopped.
+        let mut log = Log::open(&cut).unwrap();
+        let stop = AtomicBool::new(false);
+        let mut watch = |_: Place_<'_>, now: Now<'_>| {
+            if matches!(now, Now::Training(Event::Step(_))) {
+                stop.store(true, Ordering::Relaxed);
+            }
+        };
+        if run_all(&cells, &cut, 0, &mut log, &mut watch, &stop).unwrap() {
+            break;
+        }
+        kills += 1;
+        assert!(kills < 90, "it does not get on");
+        // Now and then the last checkpoint is lost too, as by a kill before it was written.
+        if kills % 4 == 0
+            && let Some(cell) = cells.iter().find(|c| log.find(c).is_none())
+            && let Some(last) = checkpoint::latest(&cell.run_dir(&cut)).unwrap()
+        {
+            std::fs::remove_dir_all(last.folder).unwrap();
+        }
+    }
+    assert!(kills >= 20, "{kills} kills only");
+    let log = Log::open(&cut).unwrap();
+    let found = log.all(&cells).unwrap();
+    assert_eq!(lasting(&found), lasting(&expected));
+    let question = question(&found[0].judged[0]);
+    assert_eq!(scores(&found, &question), scores(&expected, &question));
+}
+
+use crate::study::Place as Place_;
+
+#[test]
+fn what_is_done_is_not_done_again() {
+    let place = Place::new();
+    let folder = place.folder("study");
+    let never = AtomicBool::new(false);
+    let cell = place.cell(0.4, 3, SplitName::Validation);
+    let mut log = Log::open(&folder).unwrap();
+    run_all(std::slice::from_ref(&cell), &folder, 0, &mut log, &mut |_, _| {}, &never).unwrap();
+    // The same cell: nothing happens. Other judges: the adapter that is there is judged, nothing is trained.
+    let test = place.cell(0.4, 3, SplitName::Test);
+    assert_eq!((cell.training() == test.training(), cell.key() == test.key()), (true, false));
+    let (mut trained, mut judged) = (0, 0);
+    let mut watch = |_: Place_<'_>, now: Now<'_>| match now {
+        Now::Training(_) => trained += 1,
+        Now::Judging(..) => judged += 1,
+        Now::Done(_) => {}
+    };
+    let mut log = Log::open(&folder).unwrap();
+    run_all(&[cell.clone(), test.clone()], &folder, 0, &mut log, &mut watch, &never).unwrap();
+    assert_eq!(trained, 0);
+    assert!(judged > 0);
+    let (first, second) = (log.find(&cell).unwrap(), log.find(&test).unwrap());
+    assert_eq!((first.judged[0].predictions.len(), second.judged[0].predictions.len()), (4, 17));
+    assert_eq!(first.losses, second.losses);
+    assert_eq!(first.after, second.after);
+    assert!(first.injected > 0 && first.sites == ["attention input"] && first.h0_ratio.is_some());
+    assert!(!cell.run_dir(&folder).join(checkpoint::FOLDER).exists());
+
+    let path = folder.join(FILE);
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, format!("{text}{{\"key\": 3}}\n")).unwrap();
+    let said = Log::open(&folder).unwrap_err().to_string();
+    assert!(said.contains("cells.jsonl, line 3"), "{said}");
+}
+
+#[test]
+fn a_key_is_what_changes_a_number() {
+    let place = Place::new();
+    let cell = place.cell(0.4, 3, SplitName::Validation);
+    let with = |change: &dyn Fn(&mut Cell)| {
+        let mut other = cell.clone();
+        change(&mut other);
+        other.key()
+    };
+    let same = [
+        with(&|c| c.arm = "another name".into()),
+        with(&|c| c.recipe.output_dir = "elsewhere".into()),
+        with(&|c| c.recipe.training.threads = Some(1)),
+        with(&|c| c.recipe.training.save_steps = Some(1)),
+    ];
+    assert!(same.iter().all(|key| *key == cell.key()));
+    let other = [
+        with(&|c| c.recipe.seed = 4),
+        with(&|c| c.recipe.training.learning_rate = 2e-2),
+        with(&|c| c.judges[0].limit = Some(3)),
+        place.cell(0.3, 3, SplitName::Validation).key(),
+    ];
+    assert!(other.iter().all(|key| *key != cell.key()));
+    assert_eq!(
+        canonical(&json!({"b": [1, {"d": 2, "c": 3}], "a": 4})),
+        canonical(&json!({"a": 4, "b": [1, {"c": 3, "d": 2}]}))
+    );
+}
+
+#[test]
+fn records_become_scores_comparisons_and_signs() {
+    let place = Place::new();
+    let folder = place.folder("study");
+    let cells: Vec<Cell> = [3, 8]
+        .into_iter()
+        .flat_map(|seed| [0.0, 0.4].map(|lambda| place.cell(lambda, seed, SplitName::Test)))
+        .collect();
+    let mut log = Log::open(&folder).unwrap();
+    run_all(&cells, &folder, 0, &mut log, &mut |_, _| {}, &AtomicBool::new(false)).unwrap();
+    let mut records = log.all(&cells).unwrap();
+    let questions = vec![question(&records[0].judged[0])];
+    let all = scores(&records, &questions[0]);
+    assert_eq!((all.len(), all[0].by_seed.len(), all[1].rows), (2, 2, 17));
+    let mean = (records[1].judged[0].value + records[3].judged[0].value) / 2.0;
+    assert!((all[1].mean - mean).abs() < 1e-12);
+    let pairs = [Pairing { a: "lambda 0".into(), b: "lambda 0.4".into() }];
+    let found = verdicts(&records, &pairs, &questions, &CompareOptions::default()).unwrap();
+    assert!((found[0].1.difference() - (all[1].mean - all[0].mean)).abs() < 1e-12);
+    assert_eq!(found[0].1.mcnemar.len(), 2);
+    // A loss that stands still beside a plain one that falls.
+    for record in &mut records {
+        let steps = record.losses.len();
+        let falls = record.injected == 0;
+        record.losses = (0..steps).map(|i| if falls { 0.7 - 0.1 * i as f64 } else { 0.7 }).collect();
+        record.after.iter_mut().for_each(|l| l.similarity = 0.4);
+    }
+    let signs = signs_of(&records, "lambda 0", "lambda 0.4", None);
+    let text: Vec<String> = signs.iter().map(ToString::to_string).collect();
+    assert!(text[0].starts_with("lambda may be too high"), "{text:?}");
+    assert!(text.iter().any(|t| t.starts_with("lambda may be too low to act")), "{text:?}");
+}
+
+#[test]
+fn placements_that_cannot_be_say_why() {
+    let place = Place::new();
+    let base =
+        sibo_model::Model::load(&place.folder("bert"), &sibo_model::LoadOptions::default()).unwrap().model;
+    let of = |adapter: serde_json::Value| variations(&base, &adapter);
+    let lora = of(json!({"method": "lora", "r": 3, "sibo": {"lambda": 0.3},
+                         "target_modules": ["query", "value", "intermediate.dense", "output.dense"]}));
+    let find = |name: &str| lora.iter().find(|v| v.name.contains(name)).unwrap();
+    let placement = |v: &Variation| v.adapter.clone().unwrap()["sibo"]["placement"].clone();
+    assert_eq!(placement(find("attention sites")), json!(["query", "value", "output.dense"]));
+    assert_eq!(placement(find("FFN sites")), json!(["intermediate.dense"]));
+    assert!(find("skip mixed").adapter.clone().unwrap_err().contains("no skip of its own"));
+    assert!(find("reference").adapter.clone().unwrap_err().contains("released SIBO code has no"));
+    let only = of(json!({"method": "lora", "r": 3, "sibo": {"lambda": 0.3}, "target_modules": ["query"]}));
+    let ffn = only.iter().find(|v| v.name.contains("FFN sites")).unwrap();
+    assert!(ffn.adapter.clone().unwrap_err().contains("trains no such site"));
+    let series = of(json!({"method": "pfeiffer", "sibo": {"lambda": 0.3}}));
+    let tried: Vec<&str> = series.iter().filter(|v| v.adapter.is_ok()).map(|v| v.name.as_str()).collect();
+    for name in
+        ["houlsby, h0 after attention only", "pfeiffer, skip mixed", "pfeiffer, plain", "pfeiffer, h0 rms"]
+    {
+        assert!(tried.contains(&name), "{name} is not in {tried:?}");
+    }
+}

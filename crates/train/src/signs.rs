@@ -1,0 +1,135 @@
+//! Signs that SIBO fails or does nothing, in words. Every threshold stands here and nowhere else.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// SIBO's training loss must fall by this share of what the plain method's falls by.
+pub const LEAST_FALL: f64 = 0.7;
+
+/// A loss that falls by less than this share of where it began has not learned.
+pub const LEARNED: f64 = 0.05;
+
+/// A difference in the last layer's token similarity below this is none.
+pub const UNCHANGED: f64 = 0.005;
+
+/// h0 that is smaller than this share of x hardly changes what a branch reads.
+pub const NEGLIGIBLE: f64 = 0.1;
+
+/// Losses are compared between the first and the last of so many parts of a run.
+const PARTS: usize = 5;
+
+/// Something that a person who reads a gain (or none) should know.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "sign", rename_all = "snake_case")]
+pub enum Sign {
+    /// Beside the plain method, the training loss stalls.
+    LambdaTooHigh {
+        /// By how much the plain method's loss fell.
+        plain_fall: f64,
+        /// By how much SIBO's did.
+        sibo_fall: f64,
+    },
+    /// The loss hardly fell, with nothing to compare it with.
+    Stalled {
+        /// Where it began.
+        first: f64,
+        /// Where it ended.
+        last: f64,
+    },
+    /// Tokens are as alike as without SIBO.
+    LambdaTooLow {
+        /// The difference in the last layer's similarity.
+        change: f64,
+    },
+    /// |h0| is far below |x| where it is mixed in.
+    H0Negligible {
+        /// Mean |h0| / |x| over the sites.
+        ratio: f64,
+    },
+    /// lambda is above zero and no branch reads h0.
+    NoSite,
+    /// The difference in score cannot be told from chance.
+    WithinNoise {
+        /// The difference.
+        difference: f64,
+        /// The ends of its interval.
+        interval: (f64, f64),
+    },
+}
+
+impl fmt::Display for Sign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Sign::LambdaTooHigh { plain_fall, sibo_fall } => write!(
+                f,
+                "lambda may be too high: the training loss fell by {sibo_fall:.3}, the plain method's by {plain_fall:.3}; try a smaller lambda or more steps"
+            ),
+            Sign::Stalled { first, last } => write!(
+                f,
+                "the training loss hardly fell ({first:.3} to {last:.3}); with lambda above 0 that can mean that lambda is too high: compare with lambda = 0"
+            ),
+            Sign::LambdaTooLow { change } => write!(
+                f,
+                "lambda may be too low to act: the tokens of the last layer are as alike as without SIBO (mean cosine differs by {change:+.4})"
+            ),
+            Sign::H0Negligible { ratio } => write!(
+                f,
+                "h0 is negligible where it is mixed in: |h0| is {ratio:.3} of |x|, so lambda mostly rescales x; h0 = \"rms\" brings h0 to the size of x"
+            ),
+            Sign::NoSite => write!(
+                f,
+                "no site is injected: no trained branch reads a state as wide as h0 under this placement, so lambda changes nothing"
+            ),
+            Sign::WithinNoise { difference, interval: (low, high) } => write!(
+                f,
+                "the gain is within noise: {difference:+.4}, and its interval {low:+.4} to {high:+.4} holds zero"
+            ),
+        }
+    }
+}
+
+/// Means of the first and of the last part of a run's losses.
+fn ends(losses: &[f64]) -> Option<(f64, f64)> {
+    let part = (losses.len() / PARTS).max(1);
+    let mean = |l: &[f64]| l.iter().sum::<f64>() / l.len() as f64;
+    (losses.len() >= 2 * part).then(|| (mean(&losses[..part]), mean(&losses[losses.len() - part..])))
+}
+
+/// SIBO's training loss beside the plain method's, step by step.
+pub fn too_high(plain: &[f64], sibo: &[f64]) -> Option<Sign> {
+    let ((first, plain_last), (own_first, last)) = (ends(plain)?, ends(sibo)?);
+    let (plain_fall, sibo_fall) = (first - plain_last, own_first - last);
+    // From SIBO's own start where it is lower: a head start is no stall.
+    let behind = sibo_fall < LEAST_FALL * plain_fall && last > plain_last;
+    (plain_fall > LEARNED * first.abs() && behind).then_some(Sign::LambdaTooHigh { plain_fall, sibo_fall })
+}
+
+/// A boosted run on its own.
+pub fn stalled(losses: &[f64]) -> Option<Sign> {
+    let (first, last) = ends(losses)?;
+    (first - last < LEARNED * first.abs()).then_some(Sign::Stalled { first, last })
+}
+
+/// The last layer's mean similarity without and with SIBO.
+pub fn too_low(without: f64, with: f64) -> Option<Sign> {
+    let change = with - without;
+    (change.abs() < UNCHANGED).then_some(Sign::LambdaTooLow { change })
+}
+
+/// The mean of |h0| / |x| where h0 is mixed in ([`crate::profile::injected_ratio`]).
+pub fn negligible(ratio: f64) -> Option<Sign> {
+    (ratio < NEGLIGIBLE).then_some(Sign::H0Negligible { ratio })
+}
+
+/// Injected branches of a run, and whether its lambda is above zero.
+pub fn no_site(lambda_above_zero: bool, injected: usize) -> Option<Sign> {
+    (lambda_above_zero && injected == 0).then_some(Sign::NoSite)
+}
+
+/// A difference with its interval.
+pub fn within_noise(difference: f64, (low, high): (f64, f64)) -> Option<Sign> {
+    (low <= 0.0 && high >= 0.0).then_some(Sign::WithinNoise { difference, interval: (low, high) })
+}
+
+#[cfg(test)]
+mod tests;
