@@ -236,6 +236,13 @@ pub(crate) struct Derived {
     pub(crate) signs: Vec<(String, String)>,
 }
 
+impl Derived {
+    /// The questions with a comparison.
+    fn compared(&self) -> impl Iterator<Item = &Question> {
+        self.questions.iter().filter(|q| self.comparisons.iter().any(|(own, _)| own == *q))
+    }
+}
+
 /// Every number that the first record has, and with it all.
 pub(crate) fn questions(records: &[Record]) -> Vec<Question> {
     records.first().map(|r| r.judged.iter().map(cells::question).collect()).unwrap_or_default()
@@ -283,8 +290,8 @@ pub(crate) fn tell(study: &Study, finding: &Finding, derived: &Derived, app: &Ap
         app.out.result(terminal::table(&tables::scores(&finding.records, question), style));
         app.out.result("");
     }
-    if !derived.comparisons.is_empty() {
-        app.out.result(terminal::table(&tables::comparisons(&derived.comparisons), style));
+    for question in derived.compared() {
+        app.out.result(terminal::table(&tables::comparisons(&derived.comparisons, question), style));
         app.out.result("");
     }
     if !finding.refused.is_empty() {

@@ -49,7 +49,9 @@ pub(super) fn document(study: &Study, f: &Finding, d: &Derived) -> Document {
     if !d.comparisons.is_empty() {
         let section =
             page.section("Differences", "A difference whose interval holds zero cannot be told from chance.");
-        section.push(tables::comparisons(&d.comparisons).into());
+        for question in d.compared() {
+            section.push(tables::comparisons(&d.comparisons, question).into());
+        }
         for (question, comparison) in &d.comparisons {
             section.push(dots(f, question, comparison).into());
         }

@@ -94,6 +94,9 @@ fn run(
     let Some(trained) = trained(&own, &mut prepared, &rows, tell, interrupt)? else { return Ok(None) };
     let mut judged = Vec::new();
     for judge in &own.judges {
+        if interrupt.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
         match ask(&own, judge, &prepared, tell, interrupt)? {
             Some(scores) => judged.extend(scores),
             None => return Ok(None),
