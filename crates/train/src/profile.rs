@@ -12,6 +12,9 @@ use sibo_peft::{Method, Site};
 use sibo_tasks::stats::{self, Interval, LEVEL};
 use std::collections::BTreeMap;
 
+/// Rows on which sizes at sites are measured where only their mean is wanted: they hardly vary.
+pub(crate) const SIZE_ROWS: usize = 8;
+
 /// A measure: one value a sequence, and their mean with its interval. The unit of the interval is the sequence.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Measure {
