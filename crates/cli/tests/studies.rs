@@ -62,7 +62,8 @@ fn a_comparison_is_made_once() {
 fn a_sweep_killed_twenty_times_ends_with_the_same_table() {
     let place = place();
     let sweep = |folder: &str| {
-        let words = ["sweep", "recipe.toml", "--lambda", "0,0.3", "--set-grid", "r=2,3", "--seeds", "1,2"];
+        let words =
+            ["sweep", "recipe.toml", "--lambda", "0,0.3", "--set-grid", "adapter.r=2,3", "--seeds", "1,2"];
         let mut command = place.sibo(&words);
         command.args(["--output-dir", folder, "--choose", "loss", "--quiet"]);
         command
@@ -146,6 +147,11 @@ fn smoothing_looks_at_a_base_and_its_adapters() {
     assert_eq!((systems.len(), systems[0]["profile"]["sequences"].as_u64()), (2, Some(14)));
     assert_eq!(systems[1]["injected"][0], "attention input");
     assert!(place.names("look/parts").iter().any(|n| n.ends_with(".csv")));
+    let report = succeeds(&mut place.sibo(&["report", "runs/sibo", "look", "--output-dir", "page"]));
+    assert!(report.contains("runs/sibo") && report.contains("look: Tokens of a sequence"), "{report}");
+    let page = std::fs::read_to_string(place.join("page/report.html")).unwrap();
+    assert!(page.contains("Validation loss") && page.contains("look: How alike tokens become"));
+    fails(&mut place.sibo(&["report", "models"]), 2, &["neither a run", "nor a study"]);
     fails(&mut place.sibo(&["smoothing", "bert-pooler"]), 2, &["--task"]);
     fails(
         &mut place.sibo(&["smoothing", "bert-pooler", "--task", "rte", "--limit", "1"]),

@@ -15,6 +15,7 @@ mod inspect;
 mod merge;
 mod methods;
 mod quickstart;
+mod report;
 mod smoothing;
 mod sweep;
 mod tasks;
@@ -38,6 +39,7 @@ pub(crate) enum Command {
     Compare(compare::Args),
     Sweep(sweep::Args),
     Ablate(ablate::Args),
+    Report(report::Args),
     Trace(trace::Args),
     Bench(bench::Args),
     Env(env::Args),
@@ -61,6 +63,7 @@ pub(crate) fn run(command: Command, app: &App) -> anyhow::Result<()> {
         Command::Compare(args) => compare::run(args, app),
         Command::Sweep(args) => sweep::run(args, app),
         Command::Ablate(args) => ablate::run(args, app),
+        Command::Report(args) => report::run(args, app),
         Command::Trace(args) => trace::run(args, app),
         Command::Bench(args) => bench::run(args, app),
         Command::Env(env::Args {}) => env::run(app),
