@@ -57,8 +57,7 @@ pub(super) fn document(study: &Study, f: &Finding, d: &Derived) -> Document {
         }
     }
     if !d.signs.is_empty() {
-        let notes = d.signs.iter().map(|(arm, sign)| format!("{arm}: {sign}."));
-        page.section("Signs", "").push(Block::Notes(notes.collect()));
+        page.section("Signs", "").push(Block::Notes(d.notes()));
     }
     if !f.refused.is_empty() {
         page.section("Not applicable", "").push(tables::refused(&f.refused).into());
@@ -225,7 +224,8 @@ pub(super) fn results(study: &Study, f: &Finding, d: &Derived) -> Value {
         "title": f.title, "verdict": f.verdict, "recipe": study.recipe.to_value(), "seeds": study.seeds(),
         "facts": f.facts, "scores": d.questions.iter().map(scores).collect::<Vec<_>>(),
         "comparisons": d.comparisons.iter().map(comparison).collect::<Vec<_>>(),
-        "signs": d.signs, "not_applicable": f.refused, "study": f.own,
+        "signs": d.signs.iter().map(|(arm, s)| json!({"arm": arm, "sign": s, "sentence": s.to_string()})).collect::<Vec<_>>(),
+        "not_applicable": f.refused, "study": f.own,
         "cells": f.records.iter().map(cell).collect::<Vec<_>>(),
         "sibo": app::version(), "threads": sibo_kernels::threads(),
     })
