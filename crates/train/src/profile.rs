@@ -7,9 +7,13 @@ use serde::Serialize;
 use sibo_kernels::Rows;
 use sibo_kernels::probe::{effective_rank, mean_pairwise_cosine, mean_pairwise_cosine_about};
 use sibo_model::Model;
-use sibo_peft::{At, Site};
+use sibo_peft::config::Form;
+use sibo_peft::{Method, Site};
 use sibo_tasks::stats::{self, Interval, LEVEL};
 use std::collections::BTreeMap;
+
+/// Rows on which sizes at sites are measured where only their mean is wanted: they hardly vary.
+pub(crate) const SIZE_ROWS: usize = 8;
 
 /// A measure: one value a sequence, and their mean with its interval. The unit of the interval is the sequence.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -83,13 +87,18 @@ pub fn site_name(site: Site) -> &'static str {
 
 /// The kinds of site at which h0 is mixed in by the model's adapter, in words, each once.
 pub fn injected_sites(model: &Model) -> Vec<&'static str> {
+    let Some(adapter) = model.adapter() else { return vec![] };
+    let modules = model.shape().modules;
+    let parallel = matches!(&adapter.config.method, Method::Bottleneck(b) if b.form == Form::Parallel);
     let mut names = Vec::new();
-    for placed in model.adapter().into_iter().flat_map(|a| &a.placed).filter(|p| p.branch.lambda != 0.0) {
-        let name = site_name(match (&placed.at, placed.branch.site) {
-            (At::BesideFfn(_), _) => Site::FfnUp,
-            (At::After(_), Site::FfnDown) => Site::Ffn,
-            (At::After(_), Site::AttnOut) => Site::Attention,
-            (_, site) => site,
+    for path in &adapter.injected {
+        let name = site_name(match modules.iter().find(|m| m.path == *path).map(|m| m.site) {
+            // Adapters after a linear read what it gives: the sub-layer's output.
+            Some(Site::FfnDown) => Site::Ffn,
+            Some(site) => site,
+            None if path.ends_with("attention_adapter") => Site::Attention,
+            None if parallel => Site::FfnUp,
+            None => Site::Ffn,
         });
         if !names.contains(&name) {
             names.push(name);

@@ -1,5 +1,7 @@
 //! Signs that SIBO fails or does nothing, in words. Every threshold stands here and nowhere else.
 
+use crate::prepare::Prepared;
+use crate::{Error, probe, profile};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -108,6 +110,17 @@ pub fn too_high(plain: &[f64], sibo: &[f64]) -> Option<Sign> {
 pub fn stalled(losses: &[f64]) -> Option<Sign> {
     let (first, last) = ends(losses)?;
     (first - last < LEARNED * first.abs()).then_some(Sign::Stalled { first, last })
+}
+
+/// What a person should know of a boosted run that stands alone: a stall, and sizes of h0 on a few of its rows.
+pub fn of_run(prepared: &Prepared, losses: &[f64], batch: usize) -> Result<Vec<Sign>, Error> {
+    let model = &prepared.model;
+    let Some(adapter) = model.adapter().filter(|a| !a.config.sibo.is_plain()) else { return Ok(vec![]) };
+    let data = prepared.validation.as_ref().unwrap_or(&prepared.train);
+    let rows = probe::rows(data, &prepared.tokenizer, profile::SIZE_ROWS);
+    let ratio = if rows.len() < 2 { None } else { profile::injected_ratio(model, &rows, batch)? };
+    let found = [no_site(true, adapter.injected.len()), stalled(losses), ratio.and_then(negligible)];
+    Ok(found.into_iter().flatten().collect())
 }
 
 /// The last layer's mean similarity without and with SIBO.

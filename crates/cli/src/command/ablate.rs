@@ -76,7 +76,7 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     let mut log = Log::open(&study.folder)?;
     let facts = study.announce(&cells, &log, app)?;
     let records = study.run(&cells, &mut log, app)?;
-    let derived = study::derive(&records, &pairs)?;
+    let derived = study::derive(&records, &pairs)?.without_noise();
     let better = derived.comparisons.iter().filter(|(_, c)| !c.interval().holds_zero()).count();
     let verdict = format!(
         "{better} of {} placements can be told apart from their plain method; with so many comparisons, about one in twenty would by chance.",

@@ -17,6 +17,7 @@ mod merge;
 mod methods;
 mod overhead;
 mod quickstart;
+mod report;
 mod smoothing;
 mod sweep;
 mod tasks;
@@ -41,6 +42,7 @@ pub(crate) enum Command {
     Compare(compare::Args),
     Sweep(sweep::Args),
     Ablate(ablate::Args),
+    Report(report::Args),
     Trace(trace::Args),
     Bench(bench::Args),
     Overhead(overhead::Args),
@@ -66,6 +68,7 @@ pub(crate) fn run(command: Command, app: &App) -> anyhow::Result<()> {
         Command::Compare(args) => compare::run(args, app),
         Command::Sweep(args) => sweep::run(args, app),
         Command::Ablate(args) => ablate::run(args, app),
+        Command::Report(args) => report::run(args, app),
         Command::Trace(args) => trace::run(args, app),
         Command::Bench(args) => bench::run(args, app),
         Command::Overhead(args) => overhead::run(args, app),

@@ -129,8 +129,8 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     );
     let validation = study::derive(&records, &plain_pairs(&arms, plain))?;
     let mut shown = study::derive(&tested, &pairs)?;
-    shown.questions.extend(validation.questions);
-    shown.signs = validation.signs;
+    shown.questions.extend(validation.questions.clone());
+    shown.signs = validation.without_noise().signs;
     let own = json!({"winner": winner.name, "winner_recipe": winner.value, "chosen_by": choice.name(),
         "validation": arms.iter().map(|a| json!({"arm": a.name, "mean": choice.mean(&records, &a.name)})).collect::<Vec<_>>(),
         "dropped_early": dropped});

@@ -11,6 +11,7 @@ use sibo_train::checkpoint::{self, Checkpoint, Claim};
 use sibo_train::memory::MemoryPlan;
 use sibo_train::prepare::{self, Places, Prepared};
 use sibo_train::recipe::{self, Recipe, Source};
+use sibo_train::signs::{self, Sign};
 use sibo_train::{End, Outcome, Settings};
 use std::path::{Path, PathBuf};
 
@@ -151,7 +152,9 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
         return Err(stopped(&outcome, &run_dir).into());
     }
     let adapter = prepared.save(&recipe, &outcome)?;
-    show(&outcome, &adapter, &recipe, app);
+    let losses: Vec<f64> = outcome.records.iter().map(|r| r.loss).collect();
+    let signs = signs::of_run(&prepared, &losses, recipe.training.per_device_eval_batch_size)?;
+    show(&outcome, &adapter, &recipe, &signs, app);
     Ok(())
 }
 
@@ -242,7 +245,7 @@ fn stopped(outcome: &Outcome, run_dir: &Path) -> Interrupted {
     })
 }
 
-fn show(outcome: &Outcome, adapter: &Path, recipe: &Recipe, app: &App) {
+fn show(outcome: &Outcome, adapter: &Path, recipe: &Recipe, signs: &[Sign], app: &App) {
     let last = outcome.records.last().map(|r| r.loss);
     let best = outcome.best.as_ref();
     if app.out.json() {
@@ -250,6 +253,7 @@ fn show(outcome: &Outcome, adapter: &Path, recipe: &Recipe, app: &App) {
             "end": outcome.end, "steps": outcome.steps, "total_steps": outcome.total_steps,
             "seconds": outcome.seconds, "tokens_per_second": outcome.tokens_per_second(), "last_loss": last,
             "peak_memory_bytes": outcome.peak_rss, "adapter": adapter.display().to_string(), "holds_step": outcome.holds_step,
+            "signs": signs.iter().map(Sign::to_string).collect::<Vec<_>>(),
             "best": best.map(|b| json!({"step": b.step, "metric": b.metric, "value": b.value})),
         });
         app.out.result(value.to_string());
@@ -267,6 +271,7 @@ fn show(outcome: &Outcome, adapter: &Path, recipe: &Recipe, app: &App) {
         app.out.result(format!("best validation {}: {:.4}, at step {}", best.metric, best.value, best.step));
     }
     app.out.result(format!("adapter (step {}): {}", outcome.holds_step, adapter.display()));
+    signs.iter().for_each(|sign| app.out.note(format!("Note: {sign}.")));
     app.out.note(next_step(recipe, adapter));
 }
 

@@ -16,6 +16,7 @@ use sibo_tasks::{Metric, SplitName, Task, Wanted};
 use sibo_train::cells::{self, Cell, Judge, Log, Pairing, Question, Record};
 use sibo_train::prepare::{self, Places};
 use sibo_train::recipe::{self, Recipe, Source};
+use sibo_train::signs::Sign;
 use std::path::PathBuf;
 
 /// Flags that every study has.
@@ -232,8 +233,34 @@ pub(crate) struct Finding {
 pub(crate) struct Derived {
     pub(crate) questions: Vec<Question>,
     pub(crate) comparisons: Vec<(Question, Comparison)>,
-    /// Sentences, each with the arm that it is about.
-    pub(crate) signs: Vec<(String, String)>,
+    /// Signs, each with the arm that it is about.
+    pub(crate) signs: Vec<(String, Sign)>,
+}
+
+impl Derived {
+    /// Leaves out that a difference is within noise, where tables of many comparisons say it anyway.
+    pub(crate) fn without_noise(mut self) -> Self {
+        self.signs.retain(|(_, sign)| !matches!(sign, Sign::WithinNoise { .. }));
+        self
+    }
+
+    /// The signs as sentences; arms with the same one share it.
+    fn notes(&self) -> Vec<String> {
+        let mut notes: Vec<(String, Vec<&str>)> = Vec::new();
+        for (arm, sign) in &self.signs {
+            let text = sign.to_string();
+            match notes.iter_mut().find(|(own, _)| *own == text) {
+                Some((_, arms)) => arms.push(arm),
+                None => notes.push((text, vec![arm])),
+            }
+        }
+        notes.into_iter().map(|(text, arms)| format!("{}: {text}.", arms.join("; "))).collect()
+    }
+
+    /// The questions with a comparison.
+    fn compared(&self) -> impl Iterator<Item = &Question> {
+        self.questions.iter().filter(|q| self.comparisons.iter().any(|(own, _)| own == *q))
+    }
 }
 
 /// Every number that the first record has, and with it all.
@@ -245,12 +272,14 @@ pub(crate) fn questions(records: &[Record]) -> Vec<Question> {
 pub(crate) fn derive(records: &[Record], pairs: &[Pairing]) -> anyhow::Result<Derived> {
     let questions = questions(records);
     let comparisons = cells::verdicts(records, pairs, &questions, &CompareOptions::default())?;
-    let mut signs = Vec::new();
-    for Pairing { a, b } in pairs {
+    let mut signs: Vec<(String, Sign)> = Vec::new();
+    for (at, Pairing { a, b }) in pairs.iter().enumerate() {
+        // An arm is held against its plain method first; against a baseline, a loss or similarity says nothing.
+        let first = pairs[..at].iter().all(|p| p.b != *b);
         let boosted = records.iter().any(|r| r.arm == *b && r.injected > 0);
         let own = comparisons.iter().find(|(_, c)| c.a == *a && c.b == *b).map(|(_, c)| c);
-        if boosted {
-            signs.extend(cells::signs_of(records, a, b, own).iter().map(|s| (b.clone(), s.to_string())));
+        if first && boosted {
+            signs.extend(cells::signs_of(records, a, b, own).into_iter().map(|s| (b.clone(), s)));
         }
     }
     Ok(Derived { questions, comparisons, signs })
@@ -283,8 +312,8 @@ pub(crate) fn tell(study: &Study, finding: &Finding, derived: &Derived, app: &Ap
         app.out.result(terminal::table(&tables::scores(&finding.records, question), style));
         app.out.result("");
     }
-    if !derived.comparisons.is_empty() {
-        app.out.result(terminal::table(&tables::comparisons(&derived.comparisons), style));
+    for question in derived.compared() {
+        app.out.result(terminal::table(&tables::comparisons(&derived.comparisons, question), style));
         app.out.result("");
     }
     if !finding.refused.is_empty() {
@@ -292,8 +321,8 @@ pub(crate) fn tell(study: &Study, finding: &Finding, derived: &Derived, app: &Ap
         app.out.result("");
     }
     app.out.result(&finding.verdict);
-    for (arm, sign) in &derived.signs {
-        app.out.result(format!("Note ({arm}): {sign}."));
+    for note in derived.notes() {
+        app.out.result(format!("Note: {note}"));
     }
     let seconds: f64 = finding.records.iter().map(|r| r.seconds).sum();
     app.out.result(format!("Training of all cells took {}.", number::duration(seconds)));

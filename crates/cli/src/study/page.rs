@@ -49,14 +49,15 @@ pub(super) fn document(study: &Study, f: &Finding, d: &Derived) -> Document {
     if !d.comparisons.is_empty() {
         let section =
             page.section("Differences", "A difference whose interval holds zero cannot be told from chance.");
-        section.push(tables::comparisons(&d.comparisons).into());
+        for question in d.compared() {
+            section.push(tables::comparisons(&d.comparisons, question).into());
+        }
         for (question, comparison) in &d.comparisons {
             section.push(dots(f, question, comparison).into());
         }
     }
     if !d.signs.is_empty() {
-        let notes = d.signs.iter().map(|(arm, sign)| format!("{arm}: {sign}."));
-        page.section("Signs", "").push(Block::Notes(notes.collect()));
+        page.section("Signs", "").push(Block::Notes(d.notes()));
     }
     if !f.refused.is_empty() {
         page.section("Not applicable", "").push(tables::refused(&f.refused).into());
@@ -223,7 +224,8 @@ pub(super) fn results(study: &Study, f: &Finding, d: &Derived) -> Value {
         "title": f.title, "verdict": f.verdict, "recipe": study.recipe.to_value(), "seeds": study.seeds(),
         "facts": f.facts, "scores": d.questions.iter().map(scores).collect::<Vec<_>>(),
         "comparisons": d.comparisons.iter().map(comparison).collect::<Vec<_>>(),
-        "signs": d.signs, "not_applicable": f.refused, "study": f.own,
+        "signs": d.signs.iter().map(|(arm, s)| json!({"arm": arm, "sign": s, "sentence": s.to_string()})).collect::<Vec<_>>(),
+        "not_applicable": f.refused, "study": f.own,
         "cells": f.records.iter().map(cell).collect::<Vec<_>>(),
         "sibo": app::version(), "threads": sibo_kernels::threads(),
     })

@@ -1,7 +1,7 @@
 //! Tables of a study.
 
 use sibo_report::{Cell, Column, Estimate, Table};
-use sibo_tasks::stats::{Comparison, McNemar, Verdict};
+use sibo_tasks::stats::{Comparison, McNemar};
 use sibo_train::cells::{self, Question, Record};
 
 /// Every arm on one question.
@@ -18,6 +18,7 @@ pub(super) fn scores(records: &[Record], question: &Question) -> Table {
         .column(Column::number("trained", 0))
         .note("Intervals: Student's t over seeds; other rows could move a mean too, see the comparisons.");
     let best = all.iter().map(|s| s.mean).fold(f64::NEG_INFINITY, f64::max);
+    let alone = all.iter().filter(|s| s.mean == best).count() == 1;
     for score in &all {
         let own: Vec<&Record> = records.iter().filter(|r| r.arm == score.arm).collect();
         let seconds = own.iter().map(|r| r.seconds).sum::<f64>() / own.len().max(1) as f64;
@@ -34,46 +35,51 @@ pub(super) fn scores(records: &[Record], question: &Question) -> Table {
             Cell::Number(seconds),
             Cell::Number(own.first().map_or(0, |r| r.trained_numbers) as f64),
         ];
-        if score.mean == best { table.push_emphasised(row) } else { table.push(row) }
+        if alone && score.mean == best { table.push_emphasised(row) } else { table.push(row) }
     }
     table
 }
 
-/// Every comparison with its tests.
-pub(super) fn comparisons(all: &[(Question, Comparison)]) -> Table {
-    let mut table = Table::new("Paired differences: the same seeds, order and initial weights, the same rows")
-        .column(Column::text("second - first"))
-        .column(Column::text("on"))
+/// Every comparison on one question, with its tests; in bold what can be told apart.
+pub(super) fn comparisons(all: &[(Question, Comparison)], question: &Question) -> Table {
+    let mut table = Table::new(format!("{}: differences of pairs with the same seeds, order and rows", question.text()))
+        .column(Column::text("configuration"))
+        .column(Column::text("minus"))
         .column(Column::number("difference [95 %]", 4))
         .column(Column::number("p, seeds", 3))
         .column(Column::number("effect", 2))
         .column(Column::text("McNemar p"))
-        .column(Column::text("verdict"))
+        .column(Column::text("told apart"))
         .note(
-            "Interval: as far as other rows (paired bootstrap) or other seeds (paired t) could move it. Effect: mean \
-             difference in deviations of the seeds' differences (Cohen's d_z). McNemar: exact, seed by seed.",
+            "Interval: as far as other rows (paired bootstrap) or other seeds (paired t) could move it; told apart \
+             where it does not hold zero. Effect: mean difference in deviations of the seeds' differences (Cohen's \
+             d_z). McNemar: exact, seed by seed.",
         );
-    for (question, c) in all {
+    for (_, c) in all.iter().filter(|(q, _)| q == question) {
         let i = c.interval();
-        let verdict = match c.verdict() {
-            Verdict::Better { winner, .. } => format!("{winner} is better"),
-            Verdict::NoDifference => "no difference".into(),
-        };
-        table.push(vec![
-            format!("{} - {}", c.b, c.a).into(),
-            question.text().into(),
+        let told = !i.holds_zero();
+        let row = vec![
+            c.b.as_str().into(),
+            c.a.as_str().into(),
             Cell::Estimate(Estimate::between(c.difference(), i.low, i.high)),
             c.over_seeds.map(|t| t.p).filter(|p| p.is_finite()).map_or(Cell::Missing, Cell::Number),
             c.over_seeds.map(|t| t.effect).filter(|e| e.is_finite()).map_or(Cell::Missing, Cell::Number),
             mcnemar(&c.mcnemar).into(),
-            verdict.into(),
-        ]);
+            if told { "yes" } else { "no" }.into(),
+        ];
+        if told { table.push_emphasised(row) } else { table.push(row) }
     }
     table
 }
 
+/// Each seed's p, or their range where they are many.
 fn mcnemar(all: &[McNemar]) -> String {
-    all.iter().map(|m| format!("{:.3}", m.p)).collect::<Vec<_>>().join(" ")
+    let all: Vec<f64> = all.iter().map(|m| m.p).collect();
+    if all.len() <= 3 {
+        return all.iter().map(|p| format!("{p:.2}")).collect::<Vec<_>>().join(" ");
+    }
+    let (low, high) = all.iter().fold((1.0f64, 0.0f64), |(l, h), p| (l.min(*p), h.max(*p)));
+    format!("{low:.2} to {high:.2}")
 }
 
 /// Variations that cannot be, and why.

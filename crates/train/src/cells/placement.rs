@@ -81,7 +81,7 @@ fn by_site(base: &Model, adapter: &Value, method: &str) -> Vec<Variation> {
     ]
 }
 
-/// The last parts of the paths at which h0 enters under `paper`, of these sites.
+/// The paths within a layer at which h0 enters under `paper`, of these sites.
 fn injected_names(base: &Model, adapter: &Value, wanted: &[Site]) -> Vec<String> {
     let mut table = adapter.clone();
     set(&mut table, "placement", json!("paper"));
@@ -92,14 +92,11 @@ fn injected_names(base: &Model, adapter: &Value, wanted: &[Site]) -> Vec<String>
     let mut names: Vec<String> = Vec::new();
     for path in &adapter.injected {
         let site = shape.modules.iter().find(|m| m.path == *path).map_or(Site::Ffn, |m| m.site);
-        let name = path.rsplit('.').next().unwrap_or(path).to_string();
+        // The last part alone would not do: BERT has two `output.dense` in a layer.
+        let below = shape.layer_paths.iter().find_map(|l| path.strip_prefix(l.as_str())?.strip_prefix('.'));
+        let name = below.unwrap_or(path).to_string();
         if wanted.contains(&site) && !names.contains(&name) {
-            // BERT's two `output.dense` and its `intermediate.dense` share their last part.
-            let longer = path.rsplitn(3, '.').take(2).collect::<Vec<_>>();
-            let name = if name == "dense" { format!("{}.{}", longer[1], longer[0]) } else { name };
-            if !names.contains(&name) {
-                names.push(name);
-            }
+            names.push(name);
         }
     }
     names

@@ -36,9 +36,6 @@ const TRAINED: &str = "trained.json";
 /// Losses of the steps before the last checkpoint, which a resumed run does not see again.
 const LOSSES: &str = "losses.json";
 
-/// Rows on which sizes at sites are measured: they hardly vary.
-const SIZE_ROWS: usize = 8;
-
 /// What training leaves beside the adapter.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Trained {
@@ -94,6 +91,9 @@ fn run(
     let Some(trained) = trained(&own, &mut prepared, &rows, tell, interrupt)? else { return Ok(None) };
     let mut judged = Vec::new();
     for judge in &own.judges {
+        if interrupt.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
         match ask(&own, judge, &prepared, tell, interrupt)? {
             Some(scores) => judged.extend(scores),
             None => return Ok(None),
@@ -103,7 +103,7 @@ fn run(
     let model = &prepared.model;
     let h0_ratio = match rows.len() < 2 {
         true => None,
-        false => profile::injected_ratio(model, &rows[..rows.len().min(SIZE_ROWS)], batch)?,
+        false => profile::injected_ratio(model, &rows[..rows.len().min(profile::SIZE_ROWS)], batch)?,
     };
     Ok(Some(Record {
         key: cell.key(),

@@ -244,7 +244,10 @@ fn placements_that_cannot_be_say_why() {
                          "target_modules": ["query", "value", "intermediate.dense", "output.dense"]}));
     let find = |name: &str| lora.iter().find(|v| v.name.contains(name)).unwrap();
     let placement = |v: &Variation| v.adapter.clone().unwrap()["sibo"]["placement"].clone();
-    assert_eq!(placement(find("attention sites")), json!(["query", "value", "output.dense"]));
+    assert_eq!(
+        placement(find("attention sites")),
+        json!(["attention.self.query", "attention.self.value", "attention.output.dense"])
+    );
     assert_eq!(placement(find("FFN sites")), json!(["intermediate.dense"]));
     assert!(find("skip mixed").adapter.clone().unwrap_err().contains("no skip of its own"));
     assert!(find("reference").adapter.clone().unwrap_err().contains("released SIBO code has no"));

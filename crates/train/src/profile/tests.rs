@@ -3,7 +3,7 @@ use crate::testing;
 use sibo_model::Row;
 
 fn rows() -> Vec<ProbeRow> {
-    let data = testing::class_rows(9, 90, 3);
+    let data = testing::class_rows(9, 60, 3);
     let places = |n: usize| (1..n - 1).collect();
     data.rows
         .into_iter()

@@ -180,7 +180,7 @@ fn tell(finding: &Finding, args: &Args, app: &App) -> anyhow::Result<()> {
         app.out.result(terminal::table(&page::layers(system), style));
     }
     app.out.result("");
-    app.out.result(terminal::table(&page::sites(&finding.systems[0]), style));
+    app.out.result(terminal::table(&page::ratios(&finding.systems[0]), style));
     app.out.result(format!("\n{}", page::sentence(finding)));
     finding.signs.iter().for_each(|sign| app.out.result(format!("Note: {sign}.")));
     app.out.result(format!("Report: {}", html.display()));

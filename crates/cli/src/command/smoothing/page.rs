@@ -5,7 +5,7 @@ use crate::app;
 use serde_json::{Value, json};
 use sibo_report::{Axis, Block, Cell, Column, Document, Estimate, HeatMap, LineChart, Point, Series, Table};
 use sibo_tasks::stats::{self, Interval, LEVEL};
-use sibo_train::profile::{LayerProfile, Measure};
+use sibo_train::profile::{LayerProfile, Measure, SiteProfile};
 
 /// A measure of a layer: how it is called, with how many decimals it is shown, and where it stands.
 struct Shown {
@@ -114,6 +114,38 @@ pub(super) fn sites(system: &System) -> Table {
         ]);
     }
     table
+}
+
+/// |h0| / |x| in short: a row for each layer, a column for each kind of site.
+pub(super) fn ratios(system: &System) -> Table {
+    let names = site_names(&system.profile.sites);
+    let mut table = Table::new(format!("|h0| / |x| where branches read: {}", system.name))
+        .column(Column::number("layer", 0))
+        .note(
+            "Attention input: query, key, value. FFN input: the FFN's first linears, and adapters beside it. \
+             After attention, after FFN: series adapters. Far below 1, mixing h0 in hardly changes what is read.",
+        );
+    for name in &names {
+        table = table.column(Column::number(*name, 3));
+    }
+    for layer in 0..system.profile.layers.len() - 1 {
+        let at = |name: &&str| system.profile.sites.iter().find(|s| s.layer == layer && s.site == *name);
+        let cells =
+            names.iter().map(|n| at(n).map_or(Cell::Missing, |s| Cell::Number(s.ratio.mean.estimate)));
+        table.push([Cell::Number(layer as f64)].into_iter().chain(cells).collect());
+    }
+    table
+}
+
+/// The kinds of site, each once.
+fn site_names(sites: &[SiteProfile]) -> Vec<&'static str> {
+    let mut names = Vec::new();
+    sites.iter().for_each(|s| {
+        if !names.contains(&s.site) {
+            names.push(s.site)
+        }
+    });
+    names
 }
 
 fn chart(f: &Finding, shown: &Shown) -> LineChart {

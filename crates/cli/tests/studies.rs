@@ -1,0 +1,187 @@
+//! Studies on a tiny encoder: what they write, that nothing is done twice, and what they refuse.
+
+mod common;
+
+use common::{Place, fails, succeeds};
+use serde_json::Value;
+
+/// The tiny encoder, RTE with a few rows, and a recipe that learns a little.
+fn place() -> Place {
+    let place = Place::with("bert-pooler");
+    place.rte();
+    place.write(
+        "recipe.toml",
+        "model = \"bert-pooler\"\ntask = \"rte\"\noutput_dir = \"runs/study\"\nseed = 5\n\n[adapter]\nr = 3\nlora_alpha = 5\n\
+         target_modules = [\"query\", \"value\"]\n\n[training]\nlearning_rate = 0.01\nmax_steps = 6\neval_steps = 3\n\
+         cutoff_len = 40\nper_device_train_batch_size = 3\ngradient_accumulation_steps = 1\ncompute = \"f32\"\n",
+    );
+    place
+}
+
+fn results(place: &Place, folder: &str) -> Value {
+    serde_json::from_slice(&std::fs::read(place.join(&format!("{folder}/results.json"))).unwrap()).unwrap()
+}
+
+fn lines(place: &Place, folder: &str) -> usize {
+    std::fs::read_to_string(place.join(&format!("{folder}/cells.jsonl"))).unwrap().lines().count()
+}
+
+#[test]
+fn a_comparison_is_made_once() {
+    let place = place();
+    let words =
+        ["compare", "recipe.toml", "--lambda", "0.3", "--methods", "lora,pfeiffer,head", "--seeds", "1,2"];
+    let out = place.sibo(&words).output().unwrap();
+    let (text, way) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    assert!(out.status.success(), "{way}");
+    assert!(way.contains("10 cells; 2 seeds each"), "{way}");
+    assert!(way.contains("smallest difference that can be told apart on rte, test"), "{way}");
+    for part in ["SIBO-lora, lambda 0.3", "SIBO-pfeiffer, lambda 0.3", "head", "McNemar", "Report: "] {
+        assert!(text.contains(part), "`{part}` is not in {text}");
+    }
+    assert_eq!(lines(&place, "runs/study"), 10);
+    let found = results(&place, "runs/study");
+    assert_eq!(found["comparisons"].as_array().unwrap().len(), 2);
+    assert_eq!(found["scores"][0]["arms"].as_array().unwrap().len(), 5);
+    let page = std::fs::read_to_string(place.join("runs/study/report.html")).unwrap();
+    assert!(
+        page.contains("Token similarity by layer") && page.contains("Does SIBO help bert-pooler on rte?")
+    );
+    assert!(place.names("runs/study/parts").iter().any(|n| n == "training-loss.svg"));
+
+    let cells = std::fs::read(place.join("runs/study/cells.jsonl")).unwrap();
+    let again = place.sibo(&words).output().unwrap();
+    let way = String::from_utf8_lossy(&again.stderr).into_owned();
+    assert!(way.contains("of which 10 are done already"), "{way}");
+    assert!(!way.contains("cell 1 of"), "{way}");
+    assert_eq!(String::from_utf8_lossy(&again.stdout), text);
+    assert_eq!(std::fs::read(place.join("runs/study/cells.jsonl")).unwrap(), cells);
+}
+
+#[test]
+fn a_sweep_killed_twenty_times_ends_with_the_same_table() {
+    let place = place();
+    let sweep = |folder: &str| {
+        let words =
+            ["sweep", "recipe.toml", "--lambda", "0,0.3", "--set-grid", "adapter.r=2,3", "--seeds", "1,2"];
+        let mut command = place.sibo(&words);
+        command.args(["--output-dir", folder, "--choose", "loss", "--quiet"]);
+        command
+    };
+    succeeds(&mut sweep("whole"));
+    let binary = sweep("cut").get_program().to_owned();
+    let arguments: Vec<_> = sweep("cut").get_args().map(|a| a.to_owned()).collect();
+    for kill in 0..20u64 {
+        let mut child = std::process::Command::new(&binary)
+            .current_dir(place.path())
+            .args(&arguments)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        // Short at first, so that the kills fall into loading, training and judging alike.
+        std::thread::sleep(std::time::Duration::from_millis(5 + 7 * kill));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    succeeds(&mut sweep("cut"));
+    let (whole, cut) = (results(&place, "whole"), results(&place, "cut"));
+    for key in ["scores", "comparisons", "study", "verdict", "signs"] {
+        assert_eq!(whole[key], cut[key], "{key}");
+    }
+    assert_eq!(lines(&place, "whole"), lines(&place, "cut"));
+    // The winner read the test rows, and beside it the best plain combination.
+    let winner = cut["study"]["winner"].as_str().unwrap();
+    let test = cut["scores"].as_array().unwrap().iter().find(|s| s["question"]["split"] == "test").unwrap();
+    let read: Vec<&str> =
+        test["arms"].as_array().unwrap().iter().map(|a| a["arm"].as_str().unwrap()).collect();
+    assert!(read.contains(&winner) && read.len() <= 2, "{winner} {read:?}");
+    assert_eq!(cut["study"]["validation"].as_array().unwrap().len(), 4);
+}
+
+#[test]
+fn halving_drops_half_of_the_combinations() {
+    let place = place();
+    let mut sweep =
+        place.sibo(&["sweep", "recipe.toml", "--lambda", "0,0.2,0.4,0.6", "--seeds", "1", "--halving"]);
+    let text = succeeds(&mut sweep);
+    assert!(text.contains("The winner by validation acc is lambda 0"), "{text}");
+    let found = results(&place, "runs/study");
+    assert_eq!(found["study"]["dropped_early"].as_array().unwrap().len(), 2);
+    assert_eq!(found["study"]["validation"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn an_ablation_lists_what_cannot_be() {
+    let place = place();
+    let mut ablate = place.sibo(&["ablate", "placement", "recipe.toml", "--lambda", "0.3", "--seeds", "1,2"]);
+    let text = succeeds(ablate.args(NO_LORA));
+    for part in [
+        "houlsby, h0 after attention only",
+        "pfeiffer, skip mixed",
+        "adapter after attention only",
+        "reference",
+    ] {
+        assert!(text.contains(part), "`{part}` is not in {text}");
+    }
+    let refused = results(&place, "runs/study")["not_applicable"].clone();
+    assert_eq!(refused.as_array().unwrap().len(), 2);
+}
+
+/// A recipe's table that suits an adapter: LoRA's keys would be refused there.
+const NO_LORA: [&str; 2] = ["--set", "adapter={method=\"pfeiffer\", reduction_factor=4, sibo={lambda=0.3}}"];
+
+#[test]
+fn smoothing_looks_at_a_base_and_its_adapters() {
+    let place = place();
+    let train = ["train", "recipe.toml", "--lambda", "0.35", "--output-dir", "runs/sibo"];
+    let words = place.sibo(&train).output().unwrap();
+    assert!(words.status.success());
+    let smoothing = ["smoothing", "bert-pooler", "--adapter", "runs/sibo/adapter", "--task", "rte"];
+    let text = succeeds(place.sibo(&smoothing).args(["--output-dir", "look"]));
+    for part in ["Token similarity by layer", "lora, lambda 0.35", "|h0| / |x|", "Tokens of a sequence"] {
+        assert!(text.contains(part), "`{part}` is not in {text}");
+    }
+    let found = results(&place, "look");
+    let systems = found["systems"].as_array().unwrap();
+    assert_eq!((systems.len(), systems[0]["profile"]["sequences"].as_u64()), (2, Some(14)));
+    assert_eq!(systems[1]["injected"][0], "attention input");
+    assert!(place.names("look/parts").iter().any(|n| n.ends_with(".csv")));
+    let report = succeeds(&mut place.sibo(&["report", "runs/sibo", "look", "--output-dir", "page"]));
+    assert!(report.contains("runs/sibo") && report.contains("look: Tokens of a sequence"), "{report}");
+    let page = std::fs::read_to_string(place.join("page/report.html")).unwrap();
+    assert!(page.contains("Validation loss") && page.contains("look: How alike tokens become"));
+    fails(&mut place.sibo(&["report", "models"]), 2, &["neither a run", "nor a study"]);
+    fails(&mut place.sibo(&["smoothing", "bert-pooler"]), 2, &["--task"]);
+    fails(
+        &mut place.sibo(&["smoothing", "bert-pooler", "--task", "rte", "--limit", "1"]),
+        2,
+        &["--limit must be 2"],
+    );
+}
+
+#[test]
+fn studies_that_make_no_sense_are_refused_before_anything_runs() {
+    let place = place();
+    place.instructions();
+    let compare = |words: &[&str]| {
+        let mut command = place.sibo(&["compare", "recipe.toml"]);
+        command.args(words);
+        command
+    };
+    fails(&mut compare(&[]), 2, &["--lambda is missing"]);
+    fails(&mut compare(&["--lambda", "1"]), 2, &["above 0 and below 1"]);
+    fails(&mut compare(&["--lambda", "0.2", "--seeds", "1,1"]), 2, &["names 1 twice"]);
+    fails(&mut compare(&["--lambda", "0.2", "--methods", "lorra"]), 2, &["did you mean `lora`?"]);
+    fails(&mut compare(&["--lambda", "0.2", "--methods", "head"]), 2, &["two methods or more"]);
+    fails(&mut compare(&["--lambda", "0.2", "--set-for", "lora"]), 2, &["METHOD:KEY=VALUE"]);
+    let wrong = ["--lambda", "0.2", "--set", "adapter.target_modules=[\"quary\"]"];
+    fails(&mut compare(&wrong), 1, &["quary"]);
+    fails(&mut place.sibo(&["sweep", "recipe.toml", "--choose", "f1"]), 2, &["loss, acc"]);
+    fails(&mut place.sibo(&["sweep", "recipe.toml", "--set-grid", "r"]), 1, &["write key=a,b"]);
+    fails(&mut place.sibo(&["ablate", "placement", "recipe.toml"]), 2, &["a lambda above 0"]);
+    let text = std::fs::read_to_string(place.join("recipe.toml")).unwrap();
+    place.write("rows.toml", text.replace("task = \"rte\"", "data = \"sums\""));
+    fails(&mut place.sibo(&["compare", "rows.toml", "--lambda", "0.2"]), 1, &["judges by a task's rows"]);
+    assert!(!place.join("runs").exists());
+}
