@@ -2,7 +2,7 @@
 
 use crate::app::App;
 use crate::exit::usage;
-use crate::study::{self, Arm, Finding, Study, StudyArgs};
+use crate::study::{self, Arm, Derived, Finding, Study, StudyArgs};
 use serde_json::{Value, json};
 use sibo_report::{Axis as PlotAxis, Block, LineChart, Point, Series, Tone};
 use sibo_tasks::SplitName;
@@ -102,49 +102,53 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     if args.halving {
         arms = halve(&study, arms, &choice, &mut log, &mut dropped, app)?;
     }
-    let cells = study.cells(&arms, &study.judges(SplitName::Validation))?;
+    let cells = study.cells(&arms.iter().collect::<Vec<_>>(), &study.judges(SplitName::Validation))?;
     let facts = study.announce(&cells, &log, app)?;
     let records = study.run(&cells, &mut log, app)?;
     let winner = choice.best(&records, arms.iter()).ok_or_else(|| usage("there is no combination to try"))?;
     let plain = choice.best(&records, arms.iter().filter(|a| is_plain(&a.value)));
-    let finalists: Vec<Arm> = std::iter::once(winner)
-        .chain(plain.filter(|p| p.name != winner.name))
-        .map(|arm| Arm { name: arm.name.clone(), value: arm.value.clone() })
-        .collect();
     app.out.note(format!("chosen by validation {}: {}; now the test rows, once", choice.name(), winner.name));
+    let finalists: Vec<&Arm> =
+        [Some(winner), plain.filter(|p| p.name != winner.name)].into_iter().flatten().collect();
     let last = study.cells(&finalists, &study.judges(SplitName::Test))?;
     let tested = study.run(&last, &mut log, app)?;
     let pairs: Vec<Pairing> =
         finalists[1..].iter().map(|p| Pairing { a: p.name.clone(), b: winner.name.clone() }).collect();
-    let test = study::derive(&tested, &pairs)?;
-    let on_test = test.questions.first().map(|q| cells::scores(&tested, q));
-    let value =
-        on_test.and_then(|s| s.into_iter().find(|s| s.arm == winner.name)).map_or(f64::NAN, |s| s.mean);
-    let metric = test.questions.first().map_or("score", |q| q.metric.name());
-    let beside = pairs.first().map(|p| format!(" {}.", study::sentence(&test, p))).unwrap_or_default();
-    let verdict = format!(
-        "The winner by validation {} is {}; on the test rows its mean {metric} is {value:.4}.{beside}",
-        choice.name(),
-        winner.name
-    );
-    let validation = study::derive(&records, &plain_pairs(&arms, plain))?;
     let mut shown = study::derive(&tested, &pairs)?;
-    shown.questions.extend(validation.questions.clone());
-    shown.signs = validation.without_noise().signs;
+    let verdict = verdict(&shown, &tested, &pairs, &winner.name, &choice);
+    let validation = study::derive(&records, &plain_pairs(&arms, plain))?.without_noise();
+    shown.questions.extend(validation.questions);
+    shown.signs = validation.signs;
+    let mean = |a: &Arm| json!({"arm": a.name, "mean": choice.mean(&records, &a.name)});
     let own = json!({"winner": winner.name, "winner_recipe": winner.value, "chosen_by": choice.name(),
-        "validation": arms.iter().map(|a| json!({"arm": a.name, "mean": choice.mean(&records, &a.name)})).collect::<Vec<_>>(),
-        "dropped_early": dropped});
+        "validation": arms.iter().map(mean).collect::<Vec<_>>(), "dropped_early": dropped});
     let finding = Finding {
         title: format!("Sweep: {} on {}", study.recipe.model, study.task.name()),
         verdict,
         facts,
         first: charts(&args, &arms, &records, &choice),
-        records: merged(records.clone(), tested),
+        records: merged(records, tested),
         pairs,
         refused: vec![],
         own,
     };
     study::tell(&study, &finding, &shown, app)
+}
+
+/// The winner, what it scored on the test rows, and whether that differs from the best plain combination.
+fn verdict(test: &Derived, tested: &[Record], pairs: &[Pairing], winner: &str, choice: &Choice) -> String {
+    let question = test.questions.first();
+    let scores = question.map(|q| cells::scores(tested, q)).unwrap_or_default();
+    let value = scores.iter().find(|s| s.arm == winner).map_or(f64::NAN, |s| s.mean);
+    let metric = question.map_or("score", |q| q.metric.name());
+    let beside = match pairs.first() {
+        Some(pair) => study::sentence(test, pair) + ".",
+        None => "No other combination has read the test rows.".into(),
+    };
+    let by = choice.name();
+    format!(
+        "The winner by validation {by} is {winner}; on the test rows its mean {metric} is {value:.4}. {beside}"
+    )
 }
 
 /// Cells on validation rows, with the numbers of test rows added to those that read them.
@@ -222,7 +226,7 @@ fn halve(
             })
             .collect::<anyhow::Result<_>>()?;
         app.out.note(format!("{} combinations with {steps} of {total} steps", arms.len()));
-        let cells = study.cells(&short, &study.judges(SplitName::Validation))?;
+        let cells = study.cells(&short.iter().collect::<Vec<_>>(), &study.judges(SplitName::Validation))?;
         let records = study.run(&cells, log, app)?;
         let mut ranked: Vec<(f64, Arm)> =
             arms.into_iter().zip(&short).map(|(arm, s)| (choice.mean(&records, &s.name), arm)).collect();

@@ -115,7 +115,7 @@ impl Study {
     }
 
     /// Seed by seed, a cell of every arm; each is refused now if its model cannot take it.
-    pub(crate) fn cells(&self, arms: &[Arm], judges: &[Judge]) -> anyhow::Result<Vec<Cell>> {
+    pub(crate) fn cells(&self, arms: &[&Arm], judges: &[Judge]) -> anyhow::Result<Vec<Cell>> {
         let mut all = Vec::new();
         for seed in &self.args.seeds {
             for arm in arms {
