@@ -173,7 +173,7 @@ fn is_plain(value: &Value) -> bool {
 }
 
 fn choice(args: &Args, study: &Study) -> anyhow::Result<Choice> {
-    let metrics: Vec<&str> = study.task.metrics(None).iter().map(|m| m.name()).collect();
+    let metrics: Vec<&str> = study.metrics(&study.task).iter().map(|m| m.name()).collect();
     match args.choose.as_deref() {
         Some("loss") => Ok(Choice::Loss),
         None => Ok(Choice::Metric(metrics.first().map(|m| m.to_string()).unwrap_or_default())),
