@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use sibo_report::{Axis as PlotAxis, Block, LineChart, Point, Series, Tone};
 use sibo_tasks::SplitName;
 use sibo_train::cells::{self, Axis, Log, Pairing, Record};
-use sibo_train::recipe;
+use sibo_train::recipe::{self, Recipe};
+use std::path::PathBuf;
 
 const LONG_ABOUT: &str = "\
 Tries lambda over a grid (0 to 0.7 unless told otherwise), any other key of the recipe by --set-grid, or both; every \
@@ -74,6 +75,11 @@ impl Choice {
         }
     }
 
+    /// A value as people know it.
+    fn shown(&self, value: f64) -> f64 {
+        if matches!(self, Choice::Loss) { -value } else { value }
+    }
+
     /// The mean over the seeds of an arm.
     fn mean(&self, records: &[Record], arm: &str) -> f64 {
         let own: Vec<f64> = records.iter().filter(|r| r.arm == arm).map(|r| self.of(r)).collect();
@@ -119,8 +125,9 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     let validation = study::derive(&records, &plain_pairs(&arms, plain))?.without_noise();
     shown.questions.extend(validation.questions);
     shown.signs = validation.signs;
-    let mean = |a: &Arm| json!({"arm": a.name, "mean": choice.mean(&records, &a.name)});
-    let own = json!({"winner": winner.name, "winner_recipe": winner.value, "chosen_by": choice.name(),
+    let mean = |a: &Arm| json!({"arm": a.name, "mean": choice.shown(choice.mean(&records, &a.name))});
+    let file = keep(&study, winner)?;
+    let own = json!({"winner": winner.name, "winner_recipe": WINNER, "chosen_by": choice.name(),
         "validation": arms.iter().map(mean).collect::<Vec<_>>(), "dropped_early": dropped});
     let finding = Finding {
         title: format!("Sweep: {} on {}", study.recipe.model, study.task.name()),
@@ -132,7 +139,20 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
         refused: vec![],
         own,
     };
-    study::tell(&study, &finding, &shown, app)
+    study::tell(&study, &finding, &shown, app)?;
+    app.out.note(format!("The winner as a recipe: sibo train {}", file.display()));
+    Ok(())
+}
+
+/// The file, in the study's folder, that trains the winner.
+const WINNER: &str = "winner.toml";
+
+fn keep(study: &Study, winner: &Arm) -> anyhow::Result<PathBuf> {
+    let mut value = winner.value.clone();
+    value["output_dir"] = json!(study.folder.join("winner").display().to_string());
+    let file = study.folder.join(WINNER);
+    sibo_files::write(&file, Recipe::from_value(&winner.name, &value)?.to_toml().as_bytes())?;
+    Ok(file)
 }
 
 /// The winner, what it scored on the test rows, and whether that differs from the best plain combination.
@@ -233,8 +253,10 @@ fn halve(
         // Stable: of equals, those that stand first in the grid stay.
         ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
         let out = ranked.split_off(ranked.len().div_ceil(2));
-        dropped
-            .extend(out.into_iter().map(|(value, a)| format!("{} after {steps} steps, {value:.4}", a.name)));
+        dropped.extend(
+            out.into_iter()
+                .map(|(value, a)| format!("{} after {steps} steps, {:.4}", a.name, choice.shown(value))),
+        );
         arms = ranked.into_iter().map(|r| r.1).collect();
     }
     Ok(arms)
