@@ -90,6 +90,8 @@ fn a_sweep_killed_twenty_times_ends_with_the_same_table() {
         assert_eq!(whole[key], cut[key], "{key}");
     }
     assert_eq!(lines(&place, "whole"), lines(&place, "cut"));
+    let winner = std::fs::read_to_string(place.join("cut/winner.toml")).unwrap();
+    assert!(winner.contains("output_dir = \"cut/winner\""), "{winner}");
     // The winner read the test rows, and beside it the best plain combination.
     let winner = cut["study"]["winner"].as_str().unwrap();
     let test = cut["scores"].as_array().unwrap().iter().find(|s| s["question"]["split"] == "test").unwrap();

@@ -86,10 +86,7 @@ pub fn prepare(recipe: &Recipe, places: &Places, now: i64) -> Result<Prepared, E
     notes.extend(tokenizer.notes().iter().cloned());
     let template = Template::choose(&recipe.template, &tokenizer, now)?;
     check_kind(&model, &recipe.source, task.as_ref(), &places.model)?;
-    let protocol = match (&recipe.source, model.is_causal()) {
-        (Source::Task { protocol, .. }, true) => Some(protocol.unwrap_or(Protocol::Clean)),
-        _ => None,
-    };
+    let protocol = protocol(recipe, &model);
     let reader = Reader { model: &model, tokenizer: &tokenizer, template: &template, training };
     let (train, validation) = match &task {
         Some(task) => reader.task(task, protocol, &places.data)?,
@@ -108,6 +105,14 @@ pub fn prepare(recipe: &Recipe, places: &Places, now: i64) -> Result<Prepared, E
         metrics,
         notes,
     })
+}
+
+/// How `model` is asked about a recipe's task; a class head reads no words.
+pub fn protocol(recipe: &Recipe, model: &Model) -> Option<Protocol> {
+    match (&recipe.source, model.is_causal()) {
+        (Source::Task { protocol, .. }, true) => Some(protocol.unwrap_or(Protocol::Clean)),
+        _ => None,
+    }
 }
 
 /// Loads a recipe's model without its adapter, and opens its task; `notes` gets sentences to show.

@@ -44,28 +44,9 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     let study = Study::open(&args.study, app)?;
     let lambda = lambda(&args, &study)?;
     let own = study.recipe.adapter.method.name().to_string();
-    let methods = if args.methods.is_empty() { vec![own.clone()] } else { args.methods.clone() };
-    let (mut arms, mut pairs) = (Vec::new(), Vec::new());
-    for method in &methods {
-        let plain = Arm { name: method.clone(), value: recipe_of(&study, method, 0.0, &args.set_for)? };
-        if takes_sibo(method)? {
-            let name = format!("SIBO-{method}, lambda {lambda}");
-            pairs.push(Pairing { a: method.clone(), b: name.clone() });
-            arms.push(plain);
-            arms.push(Arm { name, value: recipe_of(&study, method, lambda, &args.set_for)? });
-        } else {
-            arms.push(plain);
-        }
-    }
-    if arms.len() < 2 {
-        return Err(usage("one baseline alone compares with nothing; name two methods or more"));
-    }
-    let questions = pairs.clone();
-    pairs.extend(beside_full(&questions, &methods));
-    if pairs.is_empty() {
-        pairs = methods[1..].iter().map(|m| Pairing { a: methods[0].clone(), b: m.clone() }).collect();
-    }
-    let cells = study.cells(&arms, &study.judges(SplitName::Test))?;
+    let methods = if args.methods.is_empty() { vec![own] } else { args.methods.clone() };
+    let (arms, pairs) = arms(&study, &methods, lambda, &args.set_for)?;
+    let cells = study.cells(&arms.iter().collect::<Vec<_>>(), &study.judges(SplitName::Test))?;
     let mut log = Log::open(&study.folder)?;
     let facts = study.announce(&cells, &log, app)?;
     let records = study.run(&cells, &mut log, app)?;
@@ -82,6 +63,34 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
         own: json!({"lambda": lambda, "methods": methods}),
     };
     study::tell(&study, &finding, &derived, app)
+}
+
+/// Every method plain and, where it takes it, with SIBO; and what is held against what.
+fn arms(
+    study: &Study,
+    methods: &[String],
+    lambda: f64,
+    set_for: &[String],
+) -> anyhow::Result<(Vec<Arm>, Vec<Pairing>)> {
+    let (mut arms, mut pairs) = (Vec::new(), Vec::new());
+    for method in methods {
+        let boosted = takes_sibo(method)?;
+        arms.push(Arm { name: method.clone(), value: recipe_of(study, method, 0.0, set_for)? });
+        if boosted {
+            let name = format!("SIBO-{method}, lambda {lambda}");
+            pairs.push(Pairing { a: method.clone(), b: name.clone() });
+            arms.push(Arm { name, value: recipe_of(study, method, lambda, set_for)? });
+        }
+    }
+    if arms.len() < 2 {
+        return Err(usage("one baseline alone compares with nothing; name two methods or more"));
+    }
+    let beside = beside_full(&pairs, methods);
+    pairs.extend(beside);
+    if pairs.is_empty() {
+        pairs = methods[1..].iter().map(|m| Pairing { a: methods[0].clone(), b: m.clone() }).collect();
+    }
+    Ok((arms, pairs))
 }
 
 /// Where full fine-tuning is there, each boosted method beside it: the paper's claim about adapters.

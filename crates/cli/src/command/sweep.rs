@@ -2,12 +2,13 @@
 
 use crate::app::App;
 use crate::exit::usage;
-use crate::study::{self, Arm, Finding, Study, StudyArgs};
+use crate::study::{self, Arm, Derived, Finding, Study, StudyArgs};
 use serde_json::{Value, json};
 use sibo_report::{Axis as PlotAxis, Block, LineChart, Point, Series, Tone};
 use sibo_tasks::SplitName;
 use sibo_train::cells::{self, Axis, Log, Pairing, Record};
-use sibo_train::recipe;
+use sibo_train::recipe::{self, Recipe};
+use std::path::PathBuf;
 
 const LONG_ABOUT: &str = "\
 Tries lambda over a grid (0 to 0.7 unless told otherwise), any other key of the recipe by --set-grid, or both; every \
@@ -74,6 +75,11 @@ impl Choice {
         }
     }
 
+    /// A value as people know it.
+    fn shown(&self, value: f64) -> f64 {
+        if matches!(self, Choice::Loss) { -value } else { value }
+    }
+
     /// The mean over the seeds of an arm.
     fn mean(&self, records: &[Record], arm: &str) -> f64 {
         let own: Vec<f64> = records.iter().filter(|r| r.arm == arm).map(|r| self.of(r)).collect();
@@ -102,49 +108,67 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     if args.halving {
         arms = halve(&study, arms, &choice, &mut log, &mut dropped, app)?;
     }
-    let cells = study.cells(&arms, &study.judges(SplitName::Validation))?;
+    let cells = study.cells(&arms.iter().collect::<Vec<_>>(), &study.judges(SplitName::Validation))?;
     let facts = study.announce(&cells, &log, app)?;
     let records = study.run(&cells, &mut log, app)?;
     let winner = choice.best(&records, arms.iter()).ok_or_else(|| usage("there is no combination to try"))?;
     let plain = choice.best(&records, arms.iter().filter(|a| is_plain(&a.value)));
-    let finalists: Vec<Arm> = std::iter::once(winner)
-        .chain(plain.filter(|p| p.name != winner.name))
-        .map(|arm| Arm { name: arm.name.clone(), value: arm.value.clone() })
-        .collect();
     app.out.note(format!("chosen by validation {}: {}; now the test rows, once", choice.name(), winner.name));
+    let finalists: Vec<&Arm> =
+        [Some(winner), plain.filter(|p| p.name != winner.name)].into_iter().flatten().collect();
     let last = study.cells(&finalists, &study.judges(SplitName::Test))?;
     let tested = study.run(&last, &mut log, app)?;
     let pairs: Vec<Pairing> =
         finalists[1..].iter().map(|p| Pairing { a: p.name.clone(), b: winner.name.clone() }).collect();
-    let test = study::derive(&tested, &pairs)?;
-    let on_test = test.questions.first().map(|q| cells::scores(&tested, q));
-    let value =
-        on_test.and_then(|s| s.into_iter().find(|s| s.arm == winner.name)).map_or(f64::NAN, |s| s.mean);
-    let metric = test.questions.first().map_or("score", |q| q.metric.name());
-    let beside = pairs.first().map(|p| format!(" {}.", study::sentence(&test, p))).unwrap_or_default();
-    let verdict = format!(
-        "The winner by validation {} is {}; on the test rows its mean {metric} is {value:.4}.{beside}",
-        choice.name(),
-        winner.name
-    );
-    let validation = study::derive(&records, &plain_pairs(&arms, plain))?;
     let mut shown = study::derive(&tested, &pairs)?;
-    shown.questions.extend(validation.questions.clone());
-    shown.signs = validation.without_noise().signs;
-    let own = json!({"winner": winner.name, "winner_recipe": winner.value, "chosen_by": choice.name(),
-        "validation": arms.iter().map(|a| json!({"arm": a.name, "mean": choice.mean(&records, &a.name)})).collect::<Vec<_>>(),
-        "dropped_early": dropped});
+    let verdict = verdict(&shown, &tested, &pairs, &winner.name, &choice);
+    let validation = study::derive(&records, &plain_pairs(&arms, plain))?.without_noise();
+    shown.questions.extend(validation.questions);
+    shown.signs = validation.signs;
+    let mean = |a: &Arm| json!({"arm": a.name, "mean": choice.shown(choice.mean(&records, &a.name))});
+    let file = keep(&study, winner)?;
+    let own = json!({"winner": winner.name, "winner_recipe": WINNER, "chosen_by": choice.name(),
+        "validation": arms.iter().map(mean).collect::<Vec<_>>(), "dropped_early": dropped});
     let finding = Finding {
         title: format!("Sweep: {} on {}", study.recipe.model, study.task.name()),
         verdict,
         facts,
         first: charts(&args, &arms, &records, &choice),
-        records: merged(records.clone(), tested),
+        records: merged(records, tested),
         pairs,
         refused: vec![],
         own,
     };
-    study::tell(&study, &finding, &shown, app)
+    study::tell(&study, &finding, &shown, app)?;
+    app.out.note(format!("The winner as a recipe: sibo train {}", file.display()));
+    Ok(())
+}
+
+/// The file, in the study's folder, that trains the winner.
+const WINNER: &str = "winner.toml";
+
+fn keep(study: &Study, winner: &Arm) -> anyhow::Result<PathBuf> {
+    let mut value = winner.value.clone();
+    value["output_dir"] = json!(study.folder.join("winner").display().to_string());
+    let file = study.folder.join(WINNER);
+    sibo_files::write(&file, Recipe::from_value(&winner.name, &value)?.to_toml().as_bytes())?;
+    Ok(file)
+}
+
+/// The winner, what it scored on the test rows, and whether that differs from the best plain combination.
+fn verdict(test: &Derived, tested: &[Record], pairs: &[Pairing], winner: &str, choice: &Choice) -> String {
+    let question = test.questions.first();
+    let scores = question.map(|q| cells::scores(tested, q)).unwrap_or_default();
+    let value = scores.iter().find(|s| s.arm == winner).map_or(f64::NAN, |s| s.mean);
+    let metric = question.map_or("score", |q| q.metric.name());
+    let beside = match pairs.first() {
+        Some(pair) => study::sentence(test, pair) + ".",
+        None => "No other combination has read the test rows.".into(),
+    };
+    let by = choice.name();
+    format!(
+        "The winner by validation {by} is {winner}; on the test rows its mean {metric} is {value:.4}. {beside}"
+    )
 }
 
 /// Cells on validation rows, with the numbers of test rows added to those that read them.
@@ -169,7 +193,7 @@ fn is_plain(value: &Value) -> bool {
 }
 
 fn choice(args: &Args, study: &Study) -> anyhow::Result<Choice> {
-    let metrics: Vec<&str> = study.task.metrics(None).iter().map(|m| m.name()).collect();
+    let metrics: Vec<&str> = study.metrics(&study.task).iter().map(|m| m.name()).collect();
     match args.choose.as_deref() {
         Some("loss") => Ok(Choice::Loss),
         None => Ok(Choice::Metric(metrics.first().map(|m| m.to_string()).unwrap_or_default())),
@@ -222,15 +246,17 @@ fn halve(
             })
             .collect::<anyhow::Result<_>>()?;
         app.out.note(format!("{} combinations with {steps} of {total} steps", arms.len()));
-        let cells = study.cells(&short, &study.judges(SplitName::Validation))?;
+        let cells = study.cells(&short.iter().collect::<Vec<_>>(), &study.judges(SplitName::Validation))?;
         let records = study.run(&cells, log, app)?;
         let mut ranked: Vec<(f64, Arm)> =
             arms.into_iter().zip(&short).map(|(arm, s)| (choice.mean(&records, &s.name), arm)).collect();
         // Stable: of equals, those that stand first in the grid stay.
         ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
         let out = ranked.split_off(ranked.len().div_ceil(2));
-        dropped
-            .extend(out.into_iter().map(|(value, a)| format!("{} after {steps} steps, {value:.4}", a.name)));
+        dropped.extend(
+            out.into_iter()
+                .map(|(value, a)| format!("{} after {steps} steps, {:.4}", a.name, choice.shown(value))),
+        );
         arms = ranked.into_iter().map(|r| r.1).collect();
     }
     Ok(arms)

@@ -103,6 +103,11 @@ impl Study {
         &self.args.seeds
     }
 
+    /// What a task measures when this study's model is asked.
+    pub(crate) fn metrics(&self, task: &Task) -> Vec<Metric> {
+        task.metrics(prepare::protocol(&self.recipe, &self.base))
+    }
+
     /// By what a cell is judged: the recipe's own task, and on test rows those of `--also`.
     pub(crate) fn judges(&self, split: SplitName) -> Vec<Judge> {
         let own = match &self.recipe.source {
@@ -115,7 +120,7 @@ impl Study {
     }
 
     /// Seed by seed, a cell of every arm; each is refused now if its model cannot take it.
-    pub(crate) fn cells(&self, arms: &[Arm], judges: &[Judge]) -> anyhow::Result<Vec<Cell>> {
+    pub(crate) fn cells(&self, arms: &[&Arm], judges: &[Judge]) -> anyhow::Result<Vec<Cell>> {
         let mut all = Vec::new();
         for seed in &self.args.seeds {
             for arm in arms {
@@ -169,8 +174,8 @@ impl Study {
         let mut facts = Vec::new();
         for judge in cells.first().map(|c| c.judges.as_slice()).unwrap_or_default() {
             let rows = self.rows(judge)?;
-            let metrics = Task::open(&judge.task)?.metrics(None);
-            if !metrics.iter().any(|m| m.is_mean() || *m == Metric::ExactMatch) {
+            let metrics = self.metrics(&Task::open(&judge.task)?);
+            if !metrics.iter().any(|m| m.is_mean()) {
                 continue;
             }
             let least = cells::expect(rows, seeds)?;

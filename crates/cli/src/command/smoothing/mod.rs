@@ -12,9 +12,10 @@ use sibo_model::{LoadOptions, Model};
 use sibo_report::{Tone, terminal};
 use sibo_tasks::SplitName;
 use sibo_text::Tokenizer;
+use sibo_train::probe::ProbeRow;
 use sibo_train::profile::{self, Profile};
 use sibo_train::signs::{self, Sign};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const LONG_ABOUT: &str = "\
 Measures over-smoothing: for every layer, how alike the tokens of a sequence are (mean cosine of all pairs, \
@@ -101,31 +102,45 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     tokenizer.check_vocabulary(base.model.arch().vocab)?;
     let (rows, source) = rows::read(&args, &base.model, &tokenizer, app)?;
     interrupt::listen();
-    let looks = 1 + adapters.len();
-    let mut meter = Meter::new(app.out, (looks * 3 * rows.len()) as u64, 0);
-    let mut systems: Vec<System> = Vec::new();
-    let mut look = |model: &Model, name: String, tone: Tone| -> anyhow::Result<()> {
-        meter.say(name.clone());
-        let before = systems.len() * 3 * rows.len();
-        let mut progress = |done: usize| meter.at((before + done) as u64);
-        let profile = profile::profile(model, &rows, args.batch_size.into(), &mut progress)?;
-        systems.push(System { name, tone, profile, injected: profile::injected_sites(model) });
-        Ok(())
-    };
-    look(&base.model, "base".into(), Tone::Base)?;
-    drop(base);
-    for (name, adapter) in &adapters {
-        if interrupt::asked() {
-            return Err(Interrupted("nothing was written".into()).into());
-        }
-        let model = Model::load_with_adapter(&folder, adapter, options.clone())?.model;
-        let (name, tone) = label(name, &model, &adapters);
-        look(&model, name, tone)?;
-    }
-    meter.finish();
+    let systems = look(base.model, &folder, &adapters, &rows, &options, args.batch_size.into(), app)?;
     let mut finding = Finding { model: args.model.clone(), source, systems, signs: vec![] };
     finding.signs = finding.signs().iter().map(ToString::to_string).collect();
     tell(&finding, &args, app)
+}
+
+/// The base, and then each adapter on it.
+fn look(
+    base: Model,
+    folder: &Path,
+    adapters: &[(String, PathBuf)],
+    rows: &[ProbeRow],
+    options: &LoadOptions,
+    batch: usize,
+    app: &App,
+) -> anyhow::Result<Vec<System>> {
+    let each = 3 * rows.len();
+    let mut meter = Meter::new(app.out, ((1 + adapters.len()) * each) as u64, 0);
+    let mut systems: Vec<System> = Vec::new();
+    let mut one = |model: &Model, name: String, tone: Tone| -> anyhow::Result<()> {
+        meter.say(name.clone());
+        let before = systems.len() * each;
+        let mut progress = |done: usize| meter.at((before + done) as u64);
+        let profile = profile::profile(model, rows, batch, &mut progress)?;
+        systems.push(System { name, tone, profile, injected: profile::injected_sites(model) });
+        Ok(())
+    };
+    one(&base, "base".into(), Tone::Base)?;
+    drop(base);
+    for (name, adapter) in adapters {
+        if interrupt::asked() {
+            return Err(Interrupted("nothing was written".into()).into());
+        }
+        let model = Model::load_with_adapter(folder, adapter, options.clone())?.model;
+        let (name, tone) = label(name, &model, adapters);
+        one(&model, name, tone)?;
+    }
+    meter.finish();
+    Ok(systems)
 }
 
 /// `lora, lambda 0.2 (runs/sibo/adapter)`; the tone of the plain or of the boosted method for the first of each.
