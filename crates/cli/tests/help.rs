@@ -4,16 +4,18 @@ mod common;
 
 use common::{fails, sibo, succeeds};
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 17] = [
     "quickstart",
     "init",
     "train",
     "eval",
+    "rescore",
     "generate",
     "chat",
     "merge",
     "methods",
     "tasks",
+    "data",
     "inspect",
     "trace",
     "bench",

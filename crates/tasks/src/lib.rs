@@ -67,12 +67,13 @@
 
 pub mod answer;
 mod ask;
+pub mod deduction;
 mod error;
 pub mod example;
 pub mod llm_adapters;
 pub mod metrics;
 mod order;
-mod overlap;
+pub mod overlap;
 pub mod prompt;
 mod read;
 mod registry;
@@ -86,8 +87,7 @@ mod template;
 pub use error::{Error, Place};
 pub use example::{Example, Message, Role, Target, Text};
 pub use metrics::Metric;
-pub use overlap::{Overlap, overlap};
-pub use read::instructions::{InstructionFormat, read as read_instructions};
+pub use read::instructions::{InstructionFormat, read as read_instructions, read_column};
 pub use registry::names;
 pub use spec::{Kind, Protocol};
 pub use task::{SPLIT_SEED, Split, SplitName, Task, Wanted};

@@ -81,6 +81,8 @@ pub struct Split {
 #[derive(Debug, Clone)]
 pub struct Task {
     pub(crate) spec: Spec,
+    /// Of a task's own file: its folder, in which its data may lie too.
+    beside: Option<PathBuf>,
 }
 
 impl Task {
@@ -91,13 +93,14 @@ impl Task {
             known: registry::names().collect::<Vec<_>>().join(", "),
             hint: suggest::hint(name, registry::names()),
         })?;
-        Ok(Task { spec: Spec::parse(text, name)? })
+        Ok(Task { spec: Spec::parse(text, name)?, beside: None })
     }
 
     /// A task from a user's own TOML file.
     pub fn from_file(path: &Path) -> Result<Task, Error> {
         let text = std::fs::read_to_string(path).map_err(|e| Error::read(path, e))?;
-        Ok(Task { spec: Spec::parse(&text, &path.display().to_string())? })
+        let beside = path.parent().map(Path::to_owned);
+        Ok(Task { spec: Spec::parse(&text, &path.display().to_string())?, beside })
     }
 
     /// An embedded task's name, or the path of a TOML file.
@@ -118,7 +121,8 @@ impl Task {
         &self.spec.name
     }
 
-    /// The rows of a split, from the first of the task's layouts that is there below `root`.
+    /// The rows of a split, from the first of the task's layouts that is there below `root`, or beside the task's
+    /// own file.
     pub fn load(&self, root: &Path, split: SplitName, wanted: &Wanted) -> Result<Split, Error> {
         let held_out = self.spec.splits.validation.as_deref() == Some(HELD_OUT);
         let own_rows = wanted.validation_rows.is_some() && self.spec.splits.train.is_some();
@@ -210,11 +214,16 @@ impl Task {
         let mut looked = Vec::new();
         for source in &self.spec.source {
             for name in source.files.get(file).map(|f| f.as_slice()).unwrap_or_default() {
-                let path = root.join(name);
-                if path.is_file() {
-                    return Ok((source, path));
+                for path in [Some(root), self.beside.as_deref().filter(|folder| *folder != root)]
+                    .into_iter()
+                    .flatten()
+                    .map(|f| f.join(name))
+                {
+                    if path.is_file() {
+                        return Ok((source, path));
+                    }
+                    looked.push(format!("  {}", path.display()));
                 }
-                looked.push(format!("  {}", path.display()));
             }
         }
         let (task, split) = (self.name().to_owned(), split.to_string());

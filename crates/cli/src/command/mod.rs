@@ -5,6 +5,7 @@ use crate::app::App;
 mod bench;
 mod chat;
 mod completions;
+mod data;
 mod env;
 mod eval;
 mod generate;
@@ -13,6 +14,7 @@ mod inspect;
 mod merge;
 mod methods;
 mod quickstart;
+mod rescore;
 mod tasks;
 mod trace;
 mod train;
@@ -24,11 +26,13 @@ pub(crate) enum Command {
     Init(init::Args),
     Train(train::Args),
     Eval(eval::Args),
+    Rescore(rescore::Args),
     Generate(generate::Args),
     Chat(chat::Args),
     Merge(merge::Args),
     Methods(methods::Args),
     Tasks(tasks::Args),
+    Data(data::Args),
     Inspect(inspect::Args),
     Trace(trace::Args),
     Bench(bench::Args),
@@ -43,11 +47,13 @@ pub(crate) fn run(command: Command, app: &App) -> anyhow::Result<()> {
         Command::Init(args) => init::run(args, app),
         Command::Train(args) => train::run(args, app),
         Command::Eval(args) => eval::run(args, app),
+        Command::Rescore(args) => rescore::run(args, app),
         Command::Generate(args) => generate::run(args, app),
         Command::Chat(args) => chat::run(args, app),
         Command::Merge(args) => merge::run(args, app),
         Command::Methods(methods::Args {}) => methods::run(app),
         Command::Tasks(args) => tasks::run(args, app),
+        Command::Data(args) => data::run(args, app),
         Command::Inspect(args) => inspect::run(args, app),
         Command::Trace(args) => trace::run(args, app),
         Command::Bench(args) => bench::run(args, app),
