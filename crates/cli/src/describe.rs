@@ -39,11 +39,16 @@ pub(crate) fn adapter_lines(model: &Model) -> Vec<String> {
 }
 
 /// A task's name as tables show it: rows of another text than the benchmark's are never called by its bare name,
-/// and a benchmark whose test rows were trained on is marked.
+/// where the test stands to the training rows is said, and a benchmark whose test rows were trained on is marked.
 pub(crate) fn task_name(task: &str, config: &serde_json::Value) -> String {
     let variant = config["variant"].as_str();
     let leak = config["leak"].as_str().map(|_| "LEAKS");
-    match [variant, leak].into_iter().flatten().collect::<Vec<_>>().as_slice() {
+    match [variant, config["distribution"].as_str(), leak]
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .as_slice()
+    {
         [] => task.to_owned(),
         remarks => format!("{task} ({})", remarks.join(", ")),
     }
@@ -73,8 +78,10 @@ mod tests {
         let name = |config| task_name("boolq", &config);
         assert_eq!(name(serde_json::json!({"variant": null})), "boolq");
         assert_eq!(name(serde_json::json!({"variant": "without passage"})), "boolq (without passage)");
-        let both = serde_json::json!({"variant": "without passage", "leak": "3 of 9 rows"});
-        assert_eq!(name(both), "boolq (without passage, LEAKS)");
+        let all = serde_json::json!(
+            {"variant": "without passage", "leak": "3 of 9 rows", "distribution": "in distribution"}
+        );
+        assert_eq!(name(all), "boolq (without passage, in distribution, LEAKS)");
     }
 
     #[test]

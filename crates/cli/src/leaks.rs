@@ -52,6 +52,12 @@ impl Training {
         Some(open())
     }
 
+    /// Where a test of `task` stands to these rows; none where they are no task's.
+    pub(crate) fn distribution(&self, task: &Task) -> Option<&'static str> {
+        let same = self.task.as_ref()?.name() == task.name();
+        Some(if same { "in distribution" } else { "out of distribution" })
+    }
+
     /// How many.
     pub(crate) fn len(&self) -> usize {
         self.rows.len()

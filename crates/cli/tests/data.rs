@@ -86,6 +86,7 @@ fn deduction_is_made_measured_marked_and_read_again() {
     ];
     let clean = json_of(&place, &[&eval[..], &["--trained-on", "data/deduction/deduction.toml"]].concat());
     assert_eq!(clean["configs"]["deduction-deeper"]["leak"], Value::Null);
+    assert_eq!(clean["configs"]["deduction-deeper"]["distribution"], "out of distribution");
     let again = json_of(&place, &["rescore", "out", "--task", task]);
     assert_eq!((&again[0]["saved"], &again[0]["changed"]), (&again[0]["now"], &json!(0)));
     fails(&mut place.sibo(&["rescore", "out"]), 1, &["no task is called `deduction-deeper`"]);
@@ -95,7 +96,7 @@ fn deduction_is_made_measured_marked_and_read_again() {
     place.write("data/deduction/leaky.toml", leaky);
     let text =
         succeeds(&mut place.sibo(&[&eval[..], &["--trained-on", "data/deduction/leaky.toml"]].concat()));
-    assert!(text.contains("deduction-deeper (LEAKS)"), "{text}");
+    assert!(text.contains("deduction-deeper (in distribution, LEAKS)"), "{text}");
     let depth = ["data", "generate", "deduction", "--test-depth", "9-40"];
     fails(&mut place.sibo(&depth), 2, &["depths are N or LOW-HIGH, from 1 to 21"]);
 }

@@ -4,6 +4,7 @@ use crate::example::Example;
 use crate::read::columns;
 use crate::spec::{HELD_OUT, Source, Spec};
 use crate::{Error, order, registry, suggest};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -186,34 +187,45 @@ impl Task {
         Ok(Split { examples, file: path, rows_in_file, official_rows, rows_in_split, notes, variant })
     }
 
-    /// Shell lines that write the Hub's rows of this task below `root`, one a file; they need Python's `datasets`.
-    pub fn hub_commands(&self, root: &Path) -> Vec<String> {
-        let mut lines = Vec::new();
-        for source in &self.spec.source {
-            let Some(hub) = &source.hub else { continue };
+    /// Shell lines that write the Hub's rows of these splits below `root`, one a file; they need Python's `datasets`.
+    pub fn hub_commands(&self, root: &Path, splits: &[SplitName]) -> Vec<String> {
+        let line = |(source, name): (&Source, &String)| {
+            let hub = source.hub.as_ref()?;
             let config = source.hub_config.as_ref().map(|c| format!("\"{c}\", ")).unwrap_or_default();
-            for name in source.files.values().filter_map(|files| files.as_slice().first()) {
-                let split = Path::new(name).file_stem().unwrap_or_default().to_string_lossy();
-                lines.push(format!(
-                    "python3 -c 'from datasets import load_dataset as d; d(\"{hub}\", {config}split=\"{split}\").to_json(\"{}\")'",
-                    root.join(name).display()
-                ));
-            }
-        }
-        lines
+            let split = Path::new(name).file_stem()?.to_string_lossy();
+            let path = root.join(name);
+            Some(format!(
+                "python3 -c 'from datasets import load_dataset as d; d(\"{hub}\", {config}split=\"{split}\").to_json(\"{}\")'",
+                path.display()
+            ))
+        };
+        self.first_files(splits).into_iter().filter_map(line).collect()
     }
 
-    /// The first file that each layout looks for, for each of its splits.
-    pub fn files_wanted(&self, root: &Path) -> Vec<String> {
-        let firsts =
-            self.spec.source.iter().flat_map(|s| s.files.values().filter_map(|f| f.as_slice().first()));
-        firsts.map(|name| root.join(name).display().to_string()).collect()
+    /// The first file that each layout looks for, for each of these splits.
+    pub fn files_wanted(&self, root: &Path, splits: &[SplitName]) -> Vec<String> {
+        self.first_files(splits).into_iter().map(|(_, name)| root.join(name).display().to_string()).collect()
+    }
+
+    fn first_files(&self, splits: &[SplitName]) -> Vec<(&Source, &String)> {
+        let file = |split: &SplitName| match self.spec.splits.file(*split) {
+            // Rows held out are rows of train.
+            Some(HELD_OUT) => self.spec.splits.train.as_deref(),
+            file => file,
+        };
+        let wanted: BTreeSet<&str> = splits.iter().filter_map(file).collect();
+        let mut found = Vec::new();
+        for source in &self.spec.source {
+            let firsts = wanted.iter().filter_map(|file| source.files_of(file).first());
+            found.extend(firsts.map(|name| (source, name)));
+        }
+        found
     }
 
     fn find(&self, root: &Path, split: SplitName, file: &str) -> Result<(&Source, PathBuf), Error> {
         let mut looked = Vec::new();
         for source in &self.spec.source {
-            for name in source.files.get(file).map(|f| f.as_slice()).unwrap_or_default() {
+            for name in source.files_of(file) {
                 for path in [Some(root), self.beside.as_deref().filter(|folder| *folder != root)]
                     .into_iter()
                     .flatten()

@@ -97,6 +97,8 @@ struct Wants {
     task: Task,
     split: Split,
     shots: Vec<Example>,
+    /// Where the test stands to the training rows, if these are known.
+    distribution: Option<&'static str>,
     /// What the table says of rows that were trained on.
     leak: Option<String>,
 }
@@ -153,7 +155,7 @@ fn read(name: &str, args: &Args, app: &App) -> anyhow::Result<Wants> {
         0 => vec![],
         n => task.load(root, SplitName::Train, &Wanted { limit: Some(n), ..Wanted::default() })?.examples,
     };
-    Ok(Wants { task, split, shots, leak: None })
+    Ok(Wants { task, split, shots, distribution: None, leak: None })
 }
 
 /// Looks for test rows among the training rows that are named, or that the adapter's own recipe names; gives their
@@ -178,7 +180,8 @@ fn mark_leaks(
     };
     let Some(training) = training else { return Ok(None) };
     let seen = training.seen(NGRAM);
-    for Wants { task, split, leak, .. } in wants {
+    for Wants { task, split, distribution, leak, .. } in wants {
+        *distribution = training.distribution(task);
         *leak = leaks::mark(&seen.overlap(&split.examples, task));
     }
     Ok(Some(training.name))
@@ -205,7 +208,7 @@ fn ask_all(
     let mut meter = Meter::new(app.out, wants.iter().map(|w| w.split.examples.len() as u64).sum(), 0);
     let mut before = 0;
     let mut done = Vec::new();
-    for Wants { task, split, shots, leak } in wants {
+    for Wants { task, split, shots, distribution, leak } in wants {
         for note in &split.notes {
             meter.note(format!("{}: {note}", task.name()));
         }
@@ -222,6 +225,7 @@ fn ask_all(
         let asked = Asked { model, tokenizer, template };
         let mut one = evaluate(asked, task, split, &options, &mut progress, &interrupt::STOP)?;
         one.result.config["leak"] = json!(leak);
+        one.result.config["distribution"] = json!(distribution);
         done.push(one);
         before += split.examples.len() as u64;
         if interrupt::asked() {
