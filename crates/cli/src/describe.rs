@@ -38,6 +38,22 @@ pub(crate) fn adapter_lines(model: &Model) -> Vec<String> {
     lines
 }
 
+/// A task's name as tables show it: rows of another text than the benchmark's are never called by its bare name,
+/// where the test stands to the training rows is said, and a benchmark whose test rows were trained on is marked.
+pub(crate) fn task_name(task: &str, config: &serde_json::Value) -> String {
+    let variant = config["variant"].as_str();
+    let leak = config["leak"].as_str().map(|_| "LEAKS");
+    match [variant, config["distribution"].as_str(), leak]
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .as_slice()
+    {
+        [] => task.to_owned(),
+        remarks => format!("{task} ({})", remarks.join(", ")),
+    }
+}
+
 /// `self_attn.q_proj x 3, mlp.up_proj x 3`
 fn by_kind(paths: &[String], layers: &[String]) -> String {
     let mut counts: Vec<(String, usize)> = Vec::new();
@@ -56,6 +72,17 @@ fn by_kind(paths: &[String], layers: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_score_must_say_stands_with_the_task() {
+        let name = |config| task_name("boolq", &config);
+        assert_eq!(name(serde_json::json!({"variant": null})), "boolq");
+        assert_eq!(name(serde_json::json!({"variant": "without passage"})), "boolq (without passage)");
+        let all = serde_json::json!(
+            {"variant": "without passage", "leak": "3 of 9 rows", "distribution": "in distribution"}
+        );
+        assert_eq!(name(all), "boolq (without passage, in distribution, LEAKS)");
+    }
 
     #[test]
     fn paths_are_counted_by_their_place_in_the_layer() {

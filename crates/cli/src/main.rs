@@ -6,6 +6,7 @@ mod command;
 mod describe;
 mod exit;
 mod interrupt;
+mod leaks;
 mod machine;
 mod output;
 mod places;

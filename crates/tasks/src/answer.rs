@@ -51,6 +51,17 @@ pub struct Judged {
 }
 
 impl Reading {
+    /// All readings.
+    pub const ALL: [Reading; 7] = [
+        Reading::LastNumber,
+        Reading::FirstLetter,
+        Reading::AnswerIsLetter,
+        Reading::LastLetter,
+        Reading::LabelWord,
+        Reading::StrictMatch,
+        Reading::FlexibleExtract,
+    ];
+
     /// The name in task files, and the filter's name in result files.
     pub fn name(self) -> &'static str {
         match self {

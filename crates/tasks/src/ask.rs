@@ -1,5 +1,6 @@
 //! How each protocol asks a language model about a task's row, and what training teaches on it.
 
+use crate::answer::{Judged, Reading};
 use crate::example::{Example, Target, Text};
 use crate::llm_adapters::numbered;
 use crate::metrics::Metric;
@@ -82,17 +83,37 @@ impl Task {
                 "",
             )),
         };
-        let words = match &self.spec.llm_adapters {
-            Some(form) => form.words_to_read(),
-            None => self.spec.labels.clone(),
-        };
         let gold = match &example.target {
             Target::Answer { gold, .. } => Some(gold.clone()),
             _ => self.word(example).map(Cow::into_owned),
         };
         let gold =
             gold.ok_or_else(|| self.protocol_error(protocol, "has no word for the right class".into()))?;
-        Ok(Generate {
+        Ok(self.request(prompt, protocol, shown, gold))
+    }
+
+    /// What each reading makes of a response whose right answer is `gold`: the task's readings, or those given.
+    pub fn judge(
+        &self,
+        protocol: Protocol,
+        response: &str,
+        gold: &str,
+        readings: &[Reading],
+    ) -> Result<Vec<Judged>, Error> {
+        let shown = Prompt::Verbatim(String::new());
+        let mut request = self.request(self.prompt(protocol)?, protocol, shown, gold.to_owned());
+        if !readings.is_empty() {
+            request.readings = readings.to_vec();
+        }
+        Ok(request.judge(response))
+    }
+
+    fn request(&self, prompt: &PromptSpec, protocol: Protocol, shown: Prompt, gold: String) -> Generate {
+        let words = match &self.spec.llm_adapters {
+            Some(form) => form.words_to_read(),
+            None => self.spec.labels.clone(),
+        };
+        Generate {
             prompt: shown,
             until: prompt.until.clone(),
             max_new_tokens: prompt.max_new_tokens,
@@ -101,7 +122,7 @@ impl Task {
             readings: prompt.reading.clone(),
             words,
             cut: (protocol == Protocol::LlmAdapters).then_some(llm_adapters::CUT),
-        })
+        }
     }
 
     /// What training teaches on a row under `protocol`.

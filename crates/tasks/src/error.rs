@@ -268,6 +268,14 @@ pub enum Error {
         /// What is wrong and what would be right.
         problem: String,
     },
+    /// Saved results that cannot be read again.
+    #[error("{}: {problem}", path.display())]
+    Saved {
+        /// The folder or file.
+        path: PathBuf,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
     /// A result file could not be written.
     #[error(transparent)]
     Write(#[from] sibo_files::Error),

@@ -51,12 +51,25 @@
 //! |---|---|
 //! | `text_a`, `text_b` | classification, regression: the text, or the pair |
 //! | `question`, `passage` | choices, generation; a list of columns is joined by a space |
+//! | `scored` | the question as likelihoods are asked after, where the harness words it otherwise |
 //! | `choices`, `choice_labels` | an array column (a dot enters an object: `choices.text`) or a list of columns |
 //! | `label` | class, score or choice: by name, by number (from `label-base`), or true / false |
 //! | `answer`, `solution` | generation: the gold answer (after `answer-after`), the worked solution |
 //!
 //! Without a header (`header = false`) a column is its number, from 0. Integer labels count as on the Hub:
-//! the order of `labels` is the class order.
+//! the order of `labels` is the class order. A column can be a text made of several, `{ text = "{topic}: {ctx}" }`.
+//!
+//! | key of a source | for |
+//! |---|---|
+//! | `choices-split`, `choice-drops`, `choice-names` | choices in one text; what is dropped of each; what `label` calls them |
+//! | `labels-beside` | labels in a file beside the rows: the ending of its name |
+//! | `skips-broken` | drops rows that the makers' file is known to have broken |
+//! | `hub`, `hub-config` | the Hub's data set, so that `sibo tasks NAME` can say how to get it |
+//! | `note` | what a score must say, such as `without passage`: it stands beside the task's name in tables |
+//!
+//! A prompt's `choice` writes each choice (`({letter}) {choice}`), its `blank` is a mark in the question that the
+//! choices fill. A place may have a filter: `{text_b|stop}`, `{question|unmarked}`, `{ctx_b|capital}`. The data may
+//! also lie beside the task's own file.
 //!
 //! # From a task to numbers
 //!
@@ -67,12 +80,13 @@
 
 pub mod answer;
 mod ask;
+pub mod deduction;
 mod error;
 pub mod example;
 pub mod llm_adapters;
 pub mod metrics;
 mod order;
-mod overlap;
+pub mod overlap;
 pub mod prompt;
 mod read;
 mod registry;
@@ -86,8 +100,7 @@ mod template;
 pub use error::{Error, Place};
 pub use example::{Example, Message, Role, Target, Text};
 pub use metrics::Metric;
-pub use overlap::{Overlap, overlap};
-pub use read::instructions::{InstructionFormat, read as read_instructions};
+pub use read::instructions::{InstructionFormat, read as read_instructions, read_column};
 pub use registry::names;
 pub use spec::{Kind, Protocol};
 pub use task::{SPLIT_SEED, Split, SplitName, Task, Wanted};

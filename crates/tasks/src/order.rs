@@ -12,6 +12,8 @@ pub(crate) enum Purpose {
     Limit,
     /// Resampling.
     Bootstrap,
+    /// Problems of deduction.
+    Deduction,
 }
 
 /// The stream of `purpose` under `seed`.
@@ -22,6 +24,7 @@ pub(crate) fn stream(purpose: Purpose, seed: u64) -> ChaCha8Rng {
         Purpose::HeldOut => b"held-out",
         Purpose::Limit => b"limit---",
         Purpose::Bootstrap => b"bootstrp",
+        Purpose::Deduction => b"deductio",
     };
     let mut key = [0u8; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());

@@ -221,6 +221,13 @@ pub struct Source {
     pub hub_config: Option<String>,
 }
 
+impl Source {
+    /// The paths tried for a file name of the split.
+    pub fn files_of(&self, file: &str) -> &[String] {
+        self.files.get(file).map(OneOrMany::as_slice).unwrap_or_default()
+    }
+}
+
 fn yes() -> bool {
     true
 }

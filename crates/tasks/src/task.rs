@@ -4,6 +4,7 @@ use crate::example::Example;
 use crate::read::columns;
 use crate::spec::{HELD_OUT, Source, Spec};
 use crate::{Error, order, registry, suggest};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -81,6 +82,8 @@ pub struct Split {
 #[derive(Debug, Clone)]
 pub struct Task {
     pub(crate) spec: Spec,
+    /// Of a task's own file: its folder, in which its data may lie too.
+    beside: Option<PathBuf>,
 }
 
 impl Task {
@@ -91,13 +94,14 @@ impl Task {
             known: registry::names().collect::<Vec<_>>().join(", "),
             hint: suggest::hint(name, registry::names()),
         })?;
-        Ok(Task { spec: Spec::parse(text, name)? })
+        Ok(Task { spec: Spec::parse(text, name)?, beside: None })
     }
 
     /// A task from a user's own TOML file.
     pub fn from_file(path: &Path) -> Result<Task, Error> {
         let text = std::fs::read_to_string(path).map_err(|e| Error::read(path, e))?;
-        Ok(Task { spec: Spec::parse(&text, &path.display().to_string())? })
+        let beside = path.parent().map(Path::to_owned);
+        Ok(Task { spec: Spec::parse(&text, &path.display().to_string())?, beside })
     }
 
     /// An embedded task's name, or the path of a TOML file.
@@ -118,7 +122,8 @@ impl Task {
         &self.spec.name
     }
 
-    /// The rows of a split, from the first of the task's layouts that is there below `root`.
+    /// The rows of a split, from the first of the task's layouts that is there below `root`, or beside the task's
+    /// own file.
     pub fn load(&self, root: &Path, split: SplitName, wanted: &Wanted) -> Result<Split, Error> {
         let held_out = self.spec.splits.validation.as_deref() == Some(HELD_OUT);
         let own_rows = wanted.validation_rows.is_some() && self.spec.splits.train.is_some();
@@ -182,39 +187,55 @@ impl Task {
         Ok(Split { examples, file: path, rows_in_file, official_rows, rows_in_split, notes, variant })
     }
 
-    /// Shell lines that write the Hub's rows of this task below `root`, one a file; they need Python's `datasets`.
-    pub fn hub_commands(&self, root: &Path) -> Vec<String> {
-        let mut lines = Vec::new();
-        for source in &self.spec.source {
-            let Some(hub) = &source.hub else { continue };
+    /// Shell lines that write the Hub's rows of these splits below `root`, one a file; they need Python's `datasets`.
+    pub fn hub_commands(&self, root: &Path, splits: &[SplitName]) -> Vec<String> {
+        let line = |(source, name): (&Source, &String)| {
+            let hub = source.hub.as_ref()?;
             let config = source.hub_config.as_ref().map(|c| format!("\"{c}\", ")).unwrap_or_default();
-            for name in source.files.values().filter_map(|files| files.as_slice().first()) {
-                let split = Path::new(name).file_stem().unwrap_or_default().to_string_lossy();
-                lines.push(format!(
-                    "python3 -c 'from datasets import load_dataset as d; d(\"{hub}\", {config}split=\"{split}\").to_json(\"{}\")'",
-                    root.join(name).display()
-                ));
-            }
-        }
-        lines
+            let split = Path::new(name).file_stem()?.to_string_lossy();
+            let path = root.join(name);
+            Some(format!(
+                "python3 -c 'from datasets import load_dataset as d; d(\"{hub}\", {config}split=\"{split}\").to_json(\"{}\")'",
+                path.display()
+            ))
+        };
+        self.first_files(splits).into_iter().filter_map(line).collect()
     }
 
-    /// The first file that each layout looks for, for each of its splits.
-    pub fn files_wanted(&self, root: &Path) -> Vec<String> {
-        let firsts =
-            self.spec.source.iter().flat_map(|s| s.files.values().filter_map(|f| f.as_slice().first()));
-        firsts.map(|name| root.join(name).display().to_string()).collect()
+    /// The first file that each layout looks for, for each of these splits.
+    pub fn files_wanted(&self, root: &Path, splits: &[SplitName]) -> Vec<String> {
+        self.first_files(splits).into_iter().map(|(_, name)| root.join(name).display().to_string()).collect()
+    }
+
+    fn first_files(&self, splits: &[SplitName]) -> Vec<(&Source, &String)> {
+        let file = |split: &SplitName| match self.spec.splits.file(*split) {
+            // Rows held out are rows of train.
+            Some(HELD_OUT) => self.spec.splits.train.as_deref(),
+            file => file,
+        };
+        let wanted: BTreeSet<&str> = splits.iter().filter_map(file).collect();
+        let mut found = Vec::new();
+        for source in &self.spec.source {
+            let firsts = wanted.iter().filter_map(|file| source.files_of(file).first());
+            found.extend(firsts.map(|name| (source, name)));
+        }
+        found
     }
 
     fn find(&self, root: &Path, split: SplitName, file: &str) -> Result<(&Source, PathBuf), Error> {
         let mut looked = Vec::new();
         for source in &self.spec.source {
-            for name in source.files.get(file).map(|f| f.as_slice()).unwrap_or_default() {
-                let path = root.join(name);
-                if path.is_file() {
-                    return Ok((source, path));
+            for name in source.files_of(file) {
+                for path in [Some(root), self.beside.as_deref().filter(|folder| *folder != root)]
+                    .into_iter()
+                    .flatten()
+                    .map(|f| f.join(name))
+                {
+                    if path.is_file() {
+                        return Ok((source, path));
+                    }
+                    looked.push(format!("  {}", path.display()));
                 }
-                looked.push(format!("  {}", path.display()));
             }
         }
         let (task, split) = (self.name().to_owned(), split.to_string());

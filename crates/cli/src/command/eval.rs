@@ -1,14 +1,17 @@
 //! `sibo eval`: what a model, with or without an adapter, scores on tasks.
 
 use crate::app::App;
+use crate::describe;
 use crate::exit::{Interrupted, usage};
 use crate::interrupt;
+use crate::leaks::{self, Training};
 use crate::places::ModelArgs;
 use crate::progress::Meter;
 use crate::speaker;
 use serde_json::json;
 use sibo_model::Model;
 use sibo_report::{Cell, Column, Table, terminal};
+use sibo_tasks::overlap::NGRAM;
 use sibo_tasks::results::{self, RunResults, Sample, TaskResult};
 use sibo_tasks::{Example, Protocol, Split, SplitName, Task, Wanted};
 use sibo_text::{Template, Tokenizer};
@@ -63,6 +66,10 @@ pub(crate) struct Args {
     /// The template of instructions under `clean` [default: the one that lies with the adapter, else alpaca]
     #[arg(long, value_name = "NAME")]
     template: Option<String>,
+    /// Mark tasks whose test rows are among these training rows: a task or a file [default: what the recipe
+    /// beside the adapter names]
+    #[arg(long, value_name = "TASK|FILE")]
+    trained_on: Option<String>,
     /// A folder for the results, laid out as lm-evaluation-harness does
     #[arg(long, aliases = ["output_path", "output-path"], value_name = "FOLDER")]
     output: Option<PathBuf>,
@@ -91,16 +98,22 @@ struct Wants {
     task: Task,
     split: Split,
     shots: Vec<Example>,
+    /// Where the test stands to the training rows, if these are known.
+    distribution: Option<&'static str>,
+    /// What the table says of rows that were trained on.
+    leak: Option<String>,
 }
 
 pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     if let Some(folder) = &args.output {
         crate::places::check_folder(folder)?;
     }
-    let wants = args.tasks.iter().map(|name| read(name, &args, app)).collect::<anyhow::Result<Vec<_>>>()?;
+    let mut wants =
+        args.tasks.iter().map(|name| read(name, &args, app)).collect::<anyhow::Result<Vec<_>>>()?;
     let folder = app.places.model(&args.model.model)?;
     let tokenizer = Tokenizer::from_folder(&folder)?;
     let adapter = args.model.adapter.as_deref().map(|name| app.places.model(name)).transpose()?;
+    let trained_on = mark_leaks(&mut wants, adapter.as_deref(), &args, app)?;
     let template = template(&tokenizer, adapter.as_deref(), args.template.as_deref())?;
     let model = app.places.load(&args.model)?;
     tokenizer.check_vocabulary(model.arch().vocab)?;
@@ -111,7 +124,7 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     let (tasks, samples): (Vec<TaskResult>, Vec<(String, Vec<Sample>)>) =
         done.into_iter().map(|d| (d.result.clone(), (d.result.task, d.samples))).unzip();
     let results = RunResults {
-        config: config(&args),
+        config: config(&args, trained_on),
         date,
         seconds: began.elapsed().as_secs_f64(),
         model: args.model.model.clone(),
@@ -143,7 +156,36 @@ fn read(name: &str, args: &Args, app: &App) -> anyhow::Result<Wants> {
         0 => vec![],
         n => task.load(root, SplitName::Train, &Wanted { limit: Some(n), ..Wanted::default() })?.examples,
     };
-    Ok(Wants { task, split, shots })
+    Ok(Wants { task, split, shots, distribution: None, leak: None })
+}
+
+/// Looks for test rows among the training rows that are named, or that the adapter's own recipe names; gives their
+/// name.
+fn mark_leaks(
+    wants: &mut [Wants],
+    adapter: Option<&Path>,
+    args: &Args,
+    app: &App,
+) -> anyhow::Result<Option<String>> {
+    let training = match (&args.trained_on, adapter) {
+        _ if args.split != SplitName::Test => None,
+        (Some(name), _) => Some(Training::open(name, None, app)?),
+        (None, Some(adapter)) => match Training::of_adapter(adapter, app).transpose() {
+            Ok(training) => training,
+            Err(reason) => {
+                app.out.note(format!("not checked whether test rows were trained on: {reason}"));
+                None
+            }
+        },
+        (None, None) => None,
+    };
+    let Some(training) = training else { return Ok(None) };
+    let seen = training.seen(NGRAM);
+    for Wants { task, split, distribution, leak, .. } in wants {
+        *distribution = training.distribution(task);
+        *leak = leaks::mark(&seen.overlap(&split.examples, task));
+    }
+    Ok(Some(training.name))
 }
 
 /// The template asked for; else the adapter's; else that of a recipe without one.
@@ -167,7 +209,7 @@ fn ask_all(
     let mut meter = Meter::new(app.out, wants.iter().map(|w| w.split.examples.len() as u64).sum(), 0);
     let mut before = 0;
     let mut done = Vec::new();
-    for Wants { task, split, shots } in wants {
+    for Wants { task, split, shots, distribution, leak } in wants {
         for note in &split.notes {
             meter.note(format!("{}: {note}", task.name()));
         }
@@ -182,7 +224,10 @@ fn ask_all(
         meter.say(task.name());
         let mut progress = |rows: usize, _: usize| meter.at(before + rows as u64);
         let asked = Asked { model, tokenizer, template };
-        done.push(evaluate(asked, task, split, &options, &mut progress, &interrupt::STOP)?);
+        let mut one = evaluate(asked, task, split, &options, &mut progress, &interrupt::STOP)?;
+        one.result.config["leak"] = json!(leak);
+        one.result.config["distribution"] = json!(distribution);
+        done.push(one);
         before += split.examples.len() as u64;
         if interrupt::asked() {
             break;
@@ -192,8 +237,9 @@ fn ask_all(
     Ok(done)
 }
 
-fn config(args: &Args) -> serde_json::Value {
+fn config(args: &Args, trained_on: Option<String>) -> serde_json::Value {
     json!({
+        "trained_on": trained_on,
         "model": args.model.model, "adapter": args.model.adapter, "protocol": args.protocol.name(),
         "split": args.split.to_string(), "limit": args.limit, "num_fewshot": args.num_fewshot,
         "batch_size": args.batch_size, "compute": format!("{:?}", args.model.compute).to_lowercase(),
@@ -221,13 +267,8 @@ fn show(results: &RunResults, app: &App) {
             };
             let metric = format!("{}{filter}", score.metric.name());
             let how = task.config["protocol"].as_str().unwrap_or_default();
-            // Rows of another text than the benchmark's are never called by its bare name.
-            let name = match task.config["variant"].as_str() {
-                Some(variant) => format!("{} ({variant})", task.task),
-                None => task.task.clone(),
-            };
             table.push(vec![
-                name.into(),
+                describe::task_name(&task.task, &task.config).into(),
                 how.into(),
                 metric.into(),
                 Cell::Number(score.score.value),
@@ -237,6 +278,9 @@ fn show(results: &RunResults, app: &App) {
         }
     }
     app.out.result(terminal::table(&table, app.out.style()));
+    for (task, leak) in results.tasks.iter().filter_map(|t| Some((t, t.config["leak"].as_str()?))) {
+        app.out.warn(format!("{}: {leak}; its score says little about new rows", task.task));
+    }
     for task in &results.tasks {
         for (filter, count) in task.without_answer.iter().filter(|(_, n)| *n > 0) {
             app.out.note(format!(

@@ -7,6 +7,7 @@ mod bench;
 mod chat;
 mod compare;
 mod completions;
+mod data;
 mod env;
 mod eval;
 mod export;
@@ -18,6 +19,7 @@ mod methods;
 mod overhead;
 mod quickstart;
 mod report;
+mod rescore;
 mod smoothing;
 mod sweep;
 mod tasks;
@@ -31,12 +33,14 @@ pub(crate) enum Command {
     Init(init::Args),
     Train(train::Args),
     Eval(eval::Args),
+    Rescore(rescore::Args),
     Generate(generate::Args),
     Chat(chat::Args),
     Merge(merge::Args),
     Export(export::Args),
     Methods(methods::Args),
     Tasks(tasks::Args),
+    Data(data::Args),
     Inspect(inspect::Args),
     Smoothing(smoothing::Args),
     Compare(compare::Args),
@@ -57,12 +61,14 @@ pub(crate) fn run(command: Command, app: &App) -> anyhow::Result<()> {
         Command::Init(args) => init::run(args, app),
         Command::Train(args) => train::run(args, app),
         Command::Eval(args) => eval::run(args, app),
+        Command::Rescore(args) => rescore::run(args, app),
         Command::Generate(args) => generate::run(args, app),
         Command::Chat(args) => chat::run(args, app),
         Command::Merge(args) => merge::run(args, app),
         Command::Export(args) => export::run(args, app),
         Command::Methods(methods::Args {}) => methods::run(app),
         Command::Tasks(args) => tasks::run(args, app),
+        Command::Data(args) => data::run(args, app),
         Command::Inspect(args) => inspect::run(args, app),
         Command::Smoothing(args) => smoothing::run(args, app),
         Command::Compare(args) => compare::run(args, app),

@@ -165,10 +165,10 @@ impl Found {
         };
         let mut lines = vec![
             format!("{} (version {}): {}", self.task.name(), spec.version, spec.description),
-            format!("  kind      {}, measured by {}", spec.kind.name(), metrics.join(", ")),
-            format!("  asked     {asked}"),
-            format!("  cite      {}", spec.citation),
-            format!("  licence   {}", spec.licence),
+            format!("  kind        {}, measured by {}", spec.kind.name(), metrics.join(", ")),
+            format!("  asked       {asked}"),
+            format!("  cite        {}", spec.citation),
+            format!("  licence     {}", spec.licence),
         ];
         for (split, here) in SplitName::ALL.iter().zip(&self.here) {
             let text = match here {
@@ -177,7 +177,7 @@ impl Found {
                 Here::NoSuchSplit => "the task has none".into(),
                 other => other.text(),
             };
-            lines.push(format!("  {:<10}{text}", split.to_string()));
+            lines.push(format!("  {:<12}{text}", split.to_string()));
         }
         let get = self.how_to_get(root);
         if !get.is_empty() {
@@ -189,14 +189,27 @@ impl Found {
 
     /// Ways to get the files of splits that are not found; empty where nothing is missing.
     fn how_to_get(&self, root: &Path) -> Vec<String> {
-        if !self.here.iter().any(|h| matches!(h, Here::NotFound)) {
-            return vec![];
+        let splits = SplitName::ALL.into_iter().zip(&self.here);
+        let missing: Vec<SplitName> =
+            splits.filter(|(_, here)| matches!(here, Here::NotFound)).map(|(split, _)| split).collect();
+        let mut ways = Vec::new();
+        if scripted(self.task.name(), &missing) {
+            ways.push(format!("scripts/get-data {} --into {}", self.task.name(), root.display()));
         }
-        let mut ways = vec![format!("scripts/get-data {} --into {}", self.task.name(), root.display())];
-        ways.extend(self.task.hub_commands(root));
-        ways.extend(
-            self.task.files_wanted(root).into_iter().map(|file| format!("a file of your own: {file}")),
-        );
+        ways.extend(self.task.hub_commands(root, &missing));
+        let files = self.task.files_wanted(root, &missing);
+        ways.extend(files.into_iter().map(|file| format!("a file of your own: {file}")));
         ways
     }
+}
+
+/// Whether scripts/get-data has rows of one of these splits: what may not be passed on, or is no plain file, it lacks.
+fn scripted(task: &str, missing: &[SplitName]) -> bool {
+    let known = sibo_tasks::names().any(|name| name == task);
+    known
+        && missing.iter().any(|split| match (task, split) {
+            ("mrpc" | "qqp", _) | ("openbookqa", SplitName::Validation) => false,
+            ("piqa" | "siqa" | "winogrande", split) => *split == SplitName::Test,
+            _ => true,
+        })
 }

@@ -62,6 +62,15 @@ impl Metric {
         Metric::ALL.into_iter().find(|m| m.name() == name)
     }
 
+    /// The choice that this metric judges.
+    pub fn pick(self, picks: &choice::Picks) -> usize {
+        match self {
+            Metric::AccNorm => picks.by_chars,
+            Metric::AccBytes => picks.by_bytes,
+            _ => picks.plain,
+        }
+    }
+
     /// Whether the metric is a mean over rows, so that each row has a value of its own.
     pub fn is_mean(self) -> bool {
         matches!(self, Metric::Acc | Metric::AccNorm | Metric::AccBytes | Metric::ExactMatch)

@@ -4,6 +4,7 @@
 //! `"<metric>_stderr,<filter>"` beside it; `samples_<task>_<date>.jsonl` holds one line a row and filter.
 
 mod date;
+pub mod rescore;
 
 pub use date::iso_utc;
 

@@ -48,22 +48,13 @@ pub(super) fn evaluate(session: &mut Session<'_, '_>) -> Result<TaskEvaluation, 
     let metrics = task.metrics(Some(protocol));
     let of = |metric: Metric| {
         let gold = answers.iter().map(|a| a.request.gold as u32).collect();
-        let predicted = answers.iter().map(|a| pick(metric, &a.picks) as u32).collect();
+        let predicted = answers.iter().map(|a| metric.pick(&a.picks) as u32).collect();
         (metric, NO_FILTER.to_string(), Predictions::Classes { gold, predicted })
     };
     let predictions = metrics.iter().map(|m| of(*m)).collect();
     let examples = &session.split.examples;
     let samples = answers.iter().zip(examples).map(|(a, e)| sample(e, a, &metrics)).collect();
     session.finish(Some(protocol), predictions, samples, vec![])
-}
-
-/// The choice that a metric judges.
-fn pick(metric: Metric, picks: &Picks) -> usize {
-    match metric {
-        Metric::AccNorm => picks.by_chars,
-        Metric::AccBytes => picks.by_bytes,
-        _ => picks.plain,
-    }
 }
 
 /// Log-likelihoods of every continuation of every request. Where all continuations of a request follow the same
@@ -122,7 +113,7 @@ fn tokens(context: &str, continuation: &str, asked: Asked<'_>) -> Result<Continu
 fn sample(example: &Example, answer: &Answer, metrics: &[Metric]) -> Sample {
     let Answer { request, likelihoods, picks } = answer;
     let arguments = request.contexts.iter().cloned().zip(request.continuations.iter().cloned());
-    let right = |m: &Metric| f64::from(u8::from(pick(*m, picks) == request.gold));
+    let right = |m: &Metric| f64::from(u8::from(m.pick(picks) == request.gold));
     Sample {
         doc_id: example.id,
         doc: doc(example),

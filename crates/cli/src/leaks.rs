@@ -1,0 +1,102 @@
+//! Training rows at hand, and which benchmarks' test rows are among them.
+
+use crate::app::App;
+use crate::exit::usage;
+use sibo_tasks::overlap::{Overlap, Seen};
+use sibo_tasks::{Error, Example, SplitName, Target, Task, Text, Wanted, read_instructions};
+use sibo_train::Recipe;
+use sibo_train::recipe::Source;
+use std::path::Path;
+
+/// Training rows and their name.
+pub(crate) struct Training {
+    /// What the person called them.
+    pub(crate) name: String,
+    /// The task whose rows they are.
+    task: Option<Task>,
+    rows: Vec<Example>,
+}
+
+impl Training {
+    /// A task's training rows with those held out of them, or a file's rows; `column` names the text of a file
+    /// whose rows have no known form.
+    pub(crate) fn open(name: &str, column: Option<&str>, app: &App) -> anyhow::Result<Training> {
+        let own = name.to_owned();
+        if column.is_none() && (name.ends_with(".toml") || sibo_tasks::names().any(|n| n == name)) {
+            let task = Task::open(name)?;
+            let rows = train_rows(&task, &app.places.roots().data)?;
+            return Ok(Training { name: own, task: Some(task), rows });
+        }
+        let path = app.places.data(name)?;
+        let rows = match column {
+            // What was asked is all that is compared: rows without an answer to learn can be checked too.
+            None => match read_instructions(&path, None) {
+                Ok(rows) => rows,
+                Err(error) => texts(&path, "instruction").map_err(|_| error)?,
+            },
+            Some(column) => texts(&path, column)?,
+        };
+        Ok(Training { name: own, task: None, rows })
+    }
+
+    /// The rows that the run beside an adapter's folder was trained on; none where no recipe tells.
+    pub(crate) fn of_adapter(adapter: &Path, app: &App) -> Option<anyhow::Result<Training>> {
+        let recipe = adapter.parent()?.join(sibo_train::recipe::FILE);
+        if !recipe.is_file() {
+            return None;
+        }
+        let open = || match Recipe::read(&recipe)?.source {
+            Source::Task { task, .. } => Training::open(&task, None, app),
+            Source::File { data, .. } => Training::open(&data, None, app),
+        };
+        Some(open())
+    }
+
+    /// Where a test of `task` stands to these rows; none where they are no task's.
+    pub(crate) fn distribution(&self, task: &Task) -> Option<&'static str> {
+        let same = self.task.as_ref()?.name() == task.name();
+        Some(if same { "in distribution" } else { "out of distribution" })
+    }
+
+    /// How many.
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// The rows, ready to be searched for runs of `ngram` words.
+    pub(crate) fn seen(&self, ngram: usize) -> Seen {
+        Seen::of(&self.rows, self.task.as_ref(), ngram)
+    }
+}
+
+/// Validation rows are chosen by, so a test row among them leaks too.
+fn train_rows(task: &Task, root: &Path) -> Result<Vec<Example>, Error> {
+    let mut rows = task.load(root, SplitName::Train, &Wanted::default())?.examples;
+    match task.load(root, SplitName::Validation, &Wanted::default()) {
+        Ok(validation) => rows.extend(validation.examples),
+        Err(Error::NoData { .. } | Error::NoSplit { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(rows)
+}
+
+/// A text column of JSON rows, whatever else they have.
+fn texts(path: &Path, column: &str) -> anyhow::Result<Vec<Example>> {
+    let text = |(id, text)| Example { id, text: Text::Plain(text), target: Target::InText };
+    let rows = sibo_tasks::read_column(path, column)?;
+    Ok((0..).zip(rows).map(text).collect())
+}
+
+/// What a table says of a benchmark that leaks.
+pub(crate) fn mark(overlap: &Overlap) -> Option<String> {
+    let (rows, of) = (overlap.whole(), overlap.test_rows);
+    overlap.leaks().then(|| format!("{rows} of {of} test rows are also training rows"))
+}
+
+/// Refuses runs of no words.
+pub(crate) fn check_ngram(ngram: usize) -> anyhow::Result<()> {
+    match ngram {
+        0 => Err(usage("--ngram must be 1 or more words")),
+        _ => Ok(()),
+    }
+}
