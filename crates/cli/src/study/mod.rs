@@ -195,7 +195,7 @@ impl Study {
     pub(crate) fn run(&self, cells: &[Cell], log: &mut Log, app: &App) -> anyhow::Result<Vec<Record>> {
         interrupt::listen();
         let missing = cells.iter().filter(|c| log.find(c).is_none()).count();
-        let mut watch = watch::Watch::new(app.out, cells.len(), cells.len() - missing);
+        let mut watch = watch::Watch::new(app.out, missing);
         let complete = cells::run_all(
             cells,
             &self.folder,
