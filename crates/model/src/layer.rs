@@ -35,11 +35,14 @@ pub(crate) struct Context<'a> {
     pub(crate) tap: Option<&'a Tap<'a>>,
 }
 
-/// Sees rows that a branch at a site reads, or would read.
-pub(crate) struct Tap<'a>(RefCell<&'a mut dyn FnMut(Site, &Rows)>);
+/// What is called with the rows that a branch at a site reads, or would read.
+type Visit<'a> = &'a mut dyn FnMut(Site, &Rows);
+
+/// A visitor that a shared context can carry.
+pub(crate) struct Tap<'a>(RefCell<Visit<'a>>);
 
 impl<'a> Tap<'a> {
-    pub(crate) fn new(visit: &'a mut dyn FnMut(Site, &Rows)) -> Self {
+    pub(crate) fn new(visit: Visit<'a>) -> Self {
         Tap(RefCell::new(visit))
     }
 }

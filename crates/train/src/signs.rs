@@ -123,10 +123,12 @@ pub fn of_run(prepared: &Prepared, losses: &[f64], batch: usize) -> Result<Vec<S
     Ok(found.into_iter().flatten().collect())
 }
 
-/// The last layer's mean similarity without and with SIBO.
-pub fn too_low(without: f64, with: f64) -> Option<Sign> {
+/// The last layer's mean similarity before training, and after it without and with SIBO. Where neither training moved
+/// it, nothing can be said of lambda.
+pub fn too_low(before: f64, without: f64, with: f64) -> Option<Sign> {
     let change = with - without;
-    (change.abs() < UNCHANGED).then_some(Sign::LambdaTooLow { change })
+    let moved = (without - before).abs().max((with - before).abs()) >= UNCHANGED;
+    (moved && change.abs() < UNCHANGED).then_some(Sign::LambdaTooLow { change })
 }
 
 /// The mean of |h0| / |x| where h0 is mixed in ([`crate::profile::injected_ratio`]).

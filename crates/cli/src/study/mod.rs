@@ -170,7 +170,8 @@ impl Study {
         let done = cells.iter().filter(|c| log.find(c).is_some()).count();
         let seeds = self.args.seeds.len();
         let before = if done > 0 { format!(", of which {done} are done already") } else { String::new() };
-        app.out.note(format!("{} cells{before}; {seeds} seeds each", cells.len()));
+        let each = if seeds == 1 { "1 seed".to_string() } else { format!("{seeds} seeds") };
+        app.out.note(format!("{} cells{before}; {each} each", cells.len()));
         let mut facts = Vec::new();
         for judge in cells.first().map(|c| c.judges.as_slice()).unwrap_or_default() {
             let rows = self.rows(judge)?;
@@ -180,7 +181,7 @@ impl Study {
             }
             let least = cells::expect(rows, seeds)?;
             let text = format!(
-                "about {least:.3} in accuracy ({rows} rows, {seeds} seeds; found in 80 of 100 such studies, at an accuracy of 0.8)"
+                "about {least:.3} in accuracy ({rows} rows, {each}; found in 80 of 100 such studies, at an accuracy of 0.8)"
             );
             app.out.note(format!(
                 "smallest difference that can be told apart on {}, {}: {text}",
@@ -195,7 +196,7 @@ impl Study {
     pub(crate) fn run(&self, cells: &[Cell], log: &mut Log, app: &App) -> anyhow::Result<Vec<Record>> {
         interrupt::listen();
         let missing = cells.iter().filter(|c| log.find(c).is_none()).count();
-        let mut watch = watch::Watch::new(app.out, cells.len(), cells.len() - missing);
+        let mut watch = watch::Watch::new(app.out, missing);
         let complete = cells::run_all(
             cells,
             &self.folder,
@@ -321,10 +322,8 @@ pub(crate) fn tell(study: &Study, finding: &Finding, derived: &Derived, app: &Ap
         app.out.result(terminal::table(&tables::comparisons(&derived.comparisons, question), style));
         app.out.result("");
     }
-    if !finding.refused.is_empty() {
-        app.out.result(terminal::table(&tables::refused(&finding.refused), style));
-        app.out.result("");
-    }
+    // In full: a table would cut the reasons.
+    finding.refused.iter().for_each(|(name, why)| app.out.result(format!("Not applicable: {name}: {why}")));
     app.out.result(&finding.verdict);
     for note in derived.notes() {
         app.out.result(format!("Note: {note}"));

@@ -40,7 +40,7 @@ pub(super) fn document(study: &Study, f: &Finding, d: &Derived) -> Document {
     page.made_by = app::made_by();
     f.facts.iter().for_each(|(label, value)| page.fact(label.clone(), value.clone()));
     if !f.first.is_empty() {
-        page.section("What was asked", "").blocks = f.first.clone();
+        page.section("What was tried", "").blocks = f.first.clone();
     }
     let section = page.section("Scores", "");
     for question in &d.questions {

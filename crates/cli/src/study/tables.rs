@@ -1,6 +1,7 @@
 //! Tables of a study.
 
 use sibo_report::{Cell, Column, Estimate, Table};
+use sibo_tasks::Metric;
 use sibo_tasks::stats::{Comparison, McNemar};
 use sibo_train::cells::{self, Question, Record};
 
@@ -24,7 +25,11 @@ pub(super) fn scores(records: &[Record], question: &Question) -> Table {
         let seconds = own.iter().map(|r| r.seconds).sum::<f64>() / own.len().max(1) as f64;
         let by_seed: Vec<String> = score.by_seed.iter().map(|v| format!("{:.3}", v.1)).collect();
         let mean = match &score.interval {
-            Some(i) => Cell::Estimate(Estimate::between(score.mean, i.low, i.high)),
+            Some(i) => {
+                // Student's interval knows no bounds; the metric does.
+                let (least, most) = bounds(question.metric);
+                Cell::Estimate(Estimate::between(score.mean, i.low.max(least), i.high.min(most)))
+            }
             None => Cell::Number(score.mean),
         };
         let row = vec![
@@ -38,6 +43,14 @@ pub(super) fn scores(records: &[Record], question: &Question) -> Table {
         if alone && score.mean == best { table.push_emphasised(row) } else { table.push(row) }
     }
     table
+}
+
+/// The least and the greatest value of a metric.
+fn bounds(metric: Metric) -> (f64, f64) {
+    match metric {
+        Metric::Mcc | Metric::Pearson | Metric::Spearman => (-1.0, 1.0),
+        _ => (0.0, 1.0),
+    }
 }
 
 /// Every comparison on one question, with its tests; in bold what can be told apart.

@@ -23,8 +23,8 @@ pub enum Now<'a> {
     Training(&'a Event<'a>),
     /// It is judged: rows done and in all.
     Judging(&'a str, usize, usize),
-    /// It was done before, or has just been: its record.
-    Done(&'a Record),
+    /// It is done: its record, and whether it was done before this call.
+    Done(&'a Record, bool),
 }
 
 /// Is told what happens in which cell.
@@ -59,7 +59,8 @@ pub fn run_all(
 ) -> Result<bool, Error> {
     for (i, cell) in cells.iter().enumerate() {
         let place = Place { arm: &cell.arm, seed: cell.recipe.seed, run: i + 1, of: cells.len() };
-        if log.find(cell).is_none() {
+        let before = log.find(cell).is_some();
+        if !before {
             if interrupt.load(Ordering::Relaxed) {
                 return Ok(false);
             }
@@ -68,7 +69,7 @@ pub fn run_all(
             log.add(record)?;
         }
         if let Some(record) = log.find(cell) {
-            watch(place, Now::Done(record));
+            watch(place, Now::Done(record, before));
         }
     }
     Ok(true)

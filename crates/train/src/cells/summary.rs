@@ -151,17 +151,20 @@ pub fn expect(rows: usize, seeds: usize) -> Result<f64, Error> {
 pub fn signs_of(records: &[Record], a: &str, b: &str, comparison: Option<&Comparison>) -> Vec<Sign> {
     let of = |arm: &str| records.iter().filter(|r| r.arm == arm).cloned().collect::<Vec<Record>>();
     let (plain, sibo) = (of(a), of(b));
-    let similarity = |runs: &[Record]| {
-        let all: Option<Vec<f64>> = runs.iter().map(Record::similarity).collect();
+    let mean = |runs: &[Record], value: fn(&Record) -> Option<f64>| {
+        let all: Option<Vec<f64>> = runs.iter().map(value).collect();
         all.filter(|v| !v.is_empty()).map(|v| v.iter().sum::<f64>() / v.len() as f64)
+    };
+    let similar = || {
+        let before = mean(&plain, |r| r.before.last().map(|l| l.similarity))?;
+        signs::too_low(before, mean(&plain, Record::similarity)?, mean(&sibo, Record::similarity)?)
     };
     let ratios: Vec<f64> = sibo.iter().filter_map(|r| r.h0_ratio).collect();
     let ratio = (!ratios.is_empty()).then(|| ratios.iter().sum::<f64>() / ratios.len() as f64);
-    let similarities = similarity(&plain).zip(similarity(&sibo));
     [
         signs::no_site(true, sibo.iter().map(|r| r.injected).sum()),
         signs::too_high(&mean_losses(&plain), &mean_losses(&sibo)),
-        similarities.and_then(|(without, with)| signs::too_low(without, with)),
+        similar(),
         ratio.and_then(signs::negligible),
         comparison.and_then(|c| {
             let i = c.interval();

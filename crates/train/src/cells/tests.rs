@@ -152,7 +152,7 @@ fn what_is_done_is_not_done_again() {
     let mut watch = |_: Place_<'_>, now: Now<'_>| match now {
         Now::Training(_) => trained += 1,
         Now::Judging(..) => judged += 1,
-        Now::Done(_) => {}
+        Now::Done(..) => {}
     };
     let mut log = Log::open(&folder).unwrap();
     run_all(&[cell.clone(), test.clone()], &folder, 0, &mut log, &mut watch, &never).unwrap();

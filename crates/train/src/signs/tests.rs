@@ -27,8 +27,10 @@ fn a_run_alone_stalls_or_learns() {
 
 #[test]
 fn the_other_signs_have_a_side_that_is_silent() {
-    assert!(too_low(0.612, 0.614).unwrap().to_string().contains("+0.0020"));
-    assert_eq!(too_low(0.612, 0.590), None);
+    assert!(too_low(0.550, 0.612, 0.614).unwrap().to_string().contains("+0.0020"));
+    assert_eq!(too_low(0.550, 0.612, 0.590), None);
+    // Training that moved nothing says nothing of lambda.
+    assert_eq!(too_low(0.613, 0.612, 0.614), None);
     assert!(negligible(0.04).unwrap().to_string().contains("|h0| is 0.040 of |x|"));
     assert_eq!(negligible(0.6), None);
     assert_eq!(no_site(true, 0), Some(Sign::NoSite));

@@ -162,17 +162,16 @@ impl Finding {
         &self.systems[0].profile
     }
 
-    /// What the measures warn of: sizes at the sites of boosted adapters (or of any, where none is given), and
-    /// similarity beside the first plain adapter or the base.
+    /// What the measures warn of: sizes at the sites of boosted adapters, and similarity beside the first plain one.
     fn signs(&self) -> Vec<Sign> {
         let last = |p: &Profile| p.layers.last().map_or(f64::NAN, |l| l.similarity.mean.estimate);
         let plain = self.systems.iter().skip(1).find(|s| s.injected.is_empty());
-        let without = plain.map_or(self.base(), |s| &s.profile);
         let mut found = Vec::new();
         for system in self.systems.iter().filter(|s| !s.injected.is_empty()) {
             let ratio = profile::mean_ratio(&system.profile.sites, &system.injected);
             found.extend(ratio.and_then(signs::negligible));
-            found.extend(signs::too_low(last(without), last(&system.profile)));
+            let (base, with) = (last(self.base()), last(&system.profile));
+            found.extend(plain.and_then(|p| signs::too_low(base, last(&p.profile), with)));
         }
         found
     }
