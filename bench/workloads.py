@@ -1,9 +1,9 @@
 """The workloads of the benchmark: what both sides compute, how each may, and what is aimed at.
 
 A row of the table: `kind` (train, score, generate), `model` and `adapter` (keys of MODELS and ADAPTERS), `rows` (a key
-of ROWS), `dropout` (on as in training), `ours` (the --compute of sibo), `peers` (the ways that the peer is tried: its
-numbers, and into how many micro-batches of similar length the rows are cut), `targets` (speed at least, memory at
-most, both as ratios to the peer's fastest way).
+of ROWS), `dropout` (on as in training), `ours` and `peers` (numbers, and into how many micro-batches of similar length
+the rows are cut, or for scoring how many questions go at a time; the peer is tried in each of its ways), `targets`
+(speed at least, memory at most, both as ratios to the peer's fastest way).
 """
 
 import math
@@ -77,15 +77,15 @@ def llama(kind, rows, ours, peers, targets, **more):
 
 
 WORKLOADS = {
-    "llama-full": llama("train", "full", "bf16", ways(1), (2.0, 1 / 3), dropout=True),
-    "llama-full-f32": llama("train", "full", "f32", [("f32", 1)], (1.5, 0.4), dropout=True),
-    "llama-instruct": llama("train", "instruct", "bf16", ways(4), (3.0, 1 / 3), dropout=True),
+    "llama-full": llama("train", "full", ("bf16", 2), ways(1), (2.0, 1 / 3), dropout=True),
+    "llama-full-f32": llama("train", "full", ("f32", 2), [("f32", 1)], (1.5, 0.4), dropout=True),
+    "llama-instruct": llama("train", "instruct", ("bf16", 8), ways(4), (3.0, 1 / 3), dropout=True),
     "bert-lora": {"kind": "train", "model": "bert", "adapter": "lora-8", "rows": "sentences", "dropout": True,
-                  "ours": "bf16", "peers": [*ways(4), ("bf16", 1)], "targets": (2.5, 1 / 3)},
+                  "ours": ("bf16", 2), "peers": [*ways(4), ("bf16", 1)], "targets": (2.5, 1 / 3)},
     "roberta-adapter": {"kind": "train", "model": "roberta", "adapter": "houlsby-64", "rows": "sentences", "dropout": True,
-                        "ours": "bf16", "peers": [*ways(4), ("bf16", 1)], "targets": (2.5, 1 / 3)},
-    "score-choices": llama("score", "arc-easy", "bf16", [("f32", 8), ("bf16", 8), ("bf16", 32)], (4.0, 1 / 3)),
-    "generate-1": llama("generate", "prompt", "bf16", [("f32", 1), ("bf16", 1)], (3.0, 1 / 3), new=64, beams=1),
-    "generate-16": llama("generate", "prompts", "bf16", [("f32", 1), ("bf16", 1)], (3.0, 1 / 3), new=64, beams=1),
-    "generate-beam4": llama("generate", "prompt", "bf16", [("f32", 1), ("bf16", 1)], (4.0, 1 / 3), new=256, beams=4),
+                        "ours": ("bf16", 2), "peers": [*ways(4), ("bf16", 1)], "targets": (2.5, 1 / 3)},
+    "score-choices": llama("score", "arc-easy", ("bf16", 8), [("f32", 8), ("bf16", 8), ("bf16", 32)], (4.0, 1 / 3)),
+    "generate-1": llama("generate", "prompt", ("bf16", 1), [("f32", 1), ("bf16", 1)], (3.0, 1 / 3), new=64, beams=1),
+    "generate-16": llama("generate", "prompts", ("bf16", 1), [("f32", 1), ("bf16", 1)], (3.0, 1 / 3), new=64, beams=1),
+    "generate-beam4": llama("generate", "prompt", ("bf16", 1), [("bf16", 1)], (4.0, 1 / 3), new=256, beams=4),
 }  # fmt: skip

@@ -1,6 +1,7 @@
 //! From the process's start to a command's call, and from its result to an exit code.
 
 use crate::args::Cli;
+use crate::command::Command;
 use crate::output::Output;
 use crate::places::Places;
 use crate::{command, exit};
@@ -33,25 +34,33 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     let out = Output::new(cli.global.quiet, cli.global.json);
     let app =
         App { places: Places::new(&cli.global, out), out, threads: cli.global.threads.map(usize::from) };
-    if let Some(threads) = app.threads {
-        start_pool(threads)?;
+    match app.threads {
+        Some(threads) => start_pool(threads)?,
+        // Its recipe may name another number.
+        None if matches!(cli.command, Command::Train(_)) => {}
+        None => start_pool(ALL_CORES)?,
     }
     command::run(cli.command, &app)
 }
 
 impl App {
-    /// Takes a recipe's number of threads, where the command line gives none; before anything computes.
+    /// Takes a recipe's number of threads, where the command line gives none; `sibo train` calls it before anything
+    /// computes.
     pub(crate) fn threads_of_recipe(&self, threads: Option<usize>) -> anyhow::Result<()> {
-        match (self.threads, threads) {
-            (None, Some(threads)) => start_pool(threads),
-            _ => Ok(()),
+        match self.threads {
+            None => start_pool(threads.unwrap_or(ALL_CORES)),
+            Some(_) => Ok(()),
         }
     }
 }
 
-/// The one pool of threads; without this call it has a thread for each core.
+/// A thread for each core, or as `RAYON_NUM_THREADS` says.
+const ALL_CORES: usize = 0;
+
+/// The one pool of threads. This thread is one of them: were it beside them, every operation would put it to sleep and
+/// wake another, which costs more than a small operation itself.
 fn start_pool(threads: usize) -> anyhow::Result<()> {
-    let built = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    let built = rayon::ThreadPoolBuilder::new().num_threads(threads).use_current_thread().build_global();
     built.map_err(|e| anyhow::anyhow!("cannot start {threads} threads: {e}"))
 }
 

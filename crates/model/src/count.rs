@@ -267,7 +267,7 @@ mod tests {
             ("llama-gqa", lora(&["q_proj", "up_proj", "down_proj"])),
             (
                 "llama-gqa",
-                json!({"method": "lora", "r": 3, "target_modules": ["down_proj"], "sibo": {"lambda": 0.3}}),
+                json!({"method": "lora", "r": 3, "target_modules": ["k_proj", "down_proj"], "sibo": {"lambda": 0.3}}),
             ),
             ("llama-tied", json!({"method": "houlsby", "bottleneck_size": 7})),
             ("llama-gqa", json!({"method": "in_linear", "bottleneck_size": 4})),

@@ -1,15 +1,16 @@
-//! `sibo bench train`: training steps on all rows as one batch.
+//! `sibo bench train`: training steps on all rows.
 
 use super::Rounds;
 use crate::app::App;
 use crate::places::ModelArgs;
 use serde_json::json;
-use sibo_model::{Batch, Dropout, Labels, Model};
+use sibo_model::{Batch, Dropout, Labels, Model, Row};
 use sibo_train::optim::Optimiser;
+use sibo_train::trace::Input;
 use std::convert::Infallible;
 use std::path::PathBuf;
 
-/// Time training steps: forward, backward and an AdamW update on all rows as one batch
+/// Time training steps: forward, backward and an AdamW update on all rows
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -23,6 +24,9 @@ pub(super) struct Args {
     /// Keep only each layer's input and compute the layer again on the way back: less memory, more time
     #[arg(long)]
     recompute: bool,
+    /// Cut the rows, by length, into so many micro-batches, whose gradients add up to the same step in less memory
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    micro_batches: u16,
     #[command(flatten)]
     rounds: Rounds,
 }
@@ -37,18 +41,19 @@ pub(super) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     if input.labels == Labels::None || model.params().is_empty() {
         anyhow::bail!("a training step needs an adapter (--adapter) and labels in {}", args.ids.display());
     }
-    let batch = Batch::new(model.arch(), &input.rows)?;
-    let start = model.loss(&batch, &input.labels);
-    let loss = start.loss_sum / start.count as f64;
+    let parts = cut(&model, input, usize::from(args.micro_batches))?;
+    let count: usize = parts.iter().map(|(_, labels)| Model::count_labels(labels)).sum();
+    let loss =
+        parts.iter().map(|(batch, labels)| model.loss(batch, labels).loss_sum).sum::<f64>() / count as f64;
     let mut optimiser = Optimiser::adamw(0.9, 0.999, 1e-8, 0.01);
     let mut epoch = 0;
     let done = args.rounds.measure(|| {
         epoch += 1;
         let dropout = args.dropout.then_some(Dropout { seed: SEED, epoch, base: true });
-        step(&mut model, &batch, &input.labels, (dropout, args.recompute), &mut optimiser);
+        step(&mut model, &parts, count, (dropout, args.recompute), &mut optimiser);
         Ok::<(), Infallible>(())
     })?;
-    let (seconds, tokens) = (done.median(), batch.tokens());
+    let (seconds, tokens) = (done.median(), parts.iter().map(|(batch, _)| batch.tokens()).sum::<usize>());
     let sentence = format!(
         "{seconds:.3} s a step, {:.0} tokens/s, loss {loss:.6} at the start",
         tokens as f64 / seconds
@@ -57,16 +62,34 @@ pub(super) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Rows and their labels, short ones first, in so many parts.
+fn cut(model: &Model, input: Input, parts: usize) -> anyhow::Result<Vec<(Batch, Labels)>> {
+    let mut order: Vec<usize> = (0..input.rows.len()).collect();
+    order.sort_by_key(|i| input.rows[*i].ids.len());
+    let part = |chosen: &[usize]| {
+        let rows: Vec<Row> = chosen.iter().map(|i| input.rows[*i].clone()).collect();
+        let labels = match &input.labels {
+            Labels::None => Labels::None,
+            Labels::Tokens(all) => Labels::Tokens(chosen.iter().map(|i| all[*i].clone()).collect()),
+            Labels::Classes(all) => Labels::Classes(chosen.iter().map(|i| all[*i]).collect()),
+            Labels::Values(all) => Labels::Values(chosen.iter().map(|i| all[*i]).collect()),
+        };
+        Ok((Batch::new(model.arch(), &rows)?, labels))
+    };
+    order.chunks(order.len().div_ceil(parts).max(1)).map(part).collect()
+}
+
 /// One update, with what is dropped and whether layers are computed again.
 fn step(
     model: &mut Model,
-    batch: &Batch,
-    labels: &Labels,
+    parts: &[(Batch, Labels)],
+    count: usize,
     (dropout, recompute): (Option<Dropout>, bool),
     optimiser: &mut Optimiser,
 ) {
     model.params_mut().zero_grads();
-    let count = Model::count_labels(labels);
-    model.forward_backward(batch, labels, 1.0 / count as f32, dropout, recompute);
+    for (batch, labels) in parts {
+        model.forward_backward(batch, labels, 1.0 / count as f32, dropout, recompute);
+    }
     optimiser.step(model.params_mut(), LR);
 }
