@@ -14,6 +14,7 @@ const COMMANDS: &[&str] = &[
     "chat",
     "merge",
     "export",
+    "quantize",
     "methods",
     "tasks",
     "data",

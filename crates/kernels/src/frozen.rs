@@ -1,6 +1,11 @@
 //! [`FrozenWeight`]: the only place that knows how the weight of a frozen linear layer is stored.
 
+mod code;
+mod coded;
+#[cfg(target_arch = "x86_64")]
+mod expand;
 mod pack;
+mod panels;
 mod product;
 mod store;
 #[cfg(target_arch = "x86_64")]
@@ -8,7 +13,9 @@ mod turn;
 
 use crate::Rows;
 use crate::{gemm, work};
-use pack::{PANEL, Packed, fold, hash_values};
+pub use code::{Bits, Encoded, encode};
+use pack::{PANEL, fold, hash_values};
+use panels::Panels;
 use rayon::prelude::*;
 pub use store::Store;
 
@@ -18,7 +25,7 @@ pub enum Compute {
     /// f32 throughout.
     F32,
     /// Operands (the weight, and rows on their way into the product) rounded to bf16, products
-    /// summed in f32.
+    /// summed in f32. A weight that is read in 8 or 4 bits stays in them.
     Bf16,
 }
 
@@ -34,7 +41,7 @@ enum Values {
     /// Row-major (out, in): products pack it on the way, rows and a few inner products read it as
     /// it is.
     F32(Vec<f32>),
-    Bf16(Packed),
+    Panels(Panels),
 }
 
 impl FrozenWeight {
@@ -46,7 +53,7 @@ impl FrozenWeight {
         store.check(out, inp);
         let values = match compute {
             Compute::F32 => Values::F32(store.into_f32(inp)),
-            Compute::Bf16 => Values::Bf16(Packed::new(out, inp, &store)),
+            Compute::Bf16 => Values::Panels(Panels::new(out, inp, &store)),
         };
         FrozenWeight { out, inp, values }
     }
@@ -65,7 +72,7 @@ impl FrozenWeight {
     pub fn compute(&self) -> Compute {
         match self.values {
             Values::F32(_) => Compute::F32,
-            Values::Bf16(_) => Compute::Bf16,
+            Values::Panels(_) => Compute::Bf16,
         }
     }
 
@@ -73,7 +80,7 @@ impl FrozenWeight {
     pub fn bytes(&self) -> usize {
         match &self.values {
             Values::F32(values) => size_of_val(&values[..]),
-            Values::Bf16(packed) => packed.bytes(),
+            Values::Panels(packed) => packed.bytes(),
         }
     }
 
@@ -84,7 +91,7 @@ impl FrozenWeight {
         assert_eq!(x.rows(), y.rows(), "x and y differ in rows");
         match &self.values {
             Values::F32(values) => gemm::nt(1.0, x, values, 0.0, y),
-            Values::Bf16(packed) => {
+            Values::Panels(packed) => {
                 work::add_bytes(packed.bytes());
                 product::forward(packed, x, y);
             }
@@ -98,7 +105,7 @@ impl FrozenWeight {
         assert_eq!(dy.rows(), dx.rows(), "dy and dx differ in rows");
         match &self.values {
             Values::F32(values) => gemm::nn(1.0, dy, values, beta, dx),
-            Values::Bf16(packed) => {
+            Values::Panels(packed) => {
                 work::add_bytes(packed.bytes());
                 product::backward(packed, dy, beta, dx);
             }
@@ -110,7 +117,7 @@ impl FrozenWeight {
         assert!(i < self.out, "row {i} of a weight with {} rows", self.out);
         match &self.values {
             Values::F32(values) => out.copy_from_slice(&values[i * self.inp..(i + 1) * self.inp]),
-            Values::Bf16(packed) => packed.row(i, out),
+            Values::Panels(packed) => packed.row(i, out),
         }
     }
 
@@ -118,7 +125,7 @@ impl FrozenWeight {
     pub fn to_f32(&self) -> Vec<f32> {
         match &self.values {
             Values::F32(values) => values.clone(),
-            Values::Bf16(packed) => {
+            Values::Panels(packed) => {
                 let mut wide = vec![0.0; self.out * self.inp];
                 if self.inp > 0 {
                     let rows = wide.par_chunks_mut(self.inp).enumerate();
@@ -133,7 +140,7 @@ impl FrozenWeight {
     pub fn has_non_finite(&self) -> bool {
         match &self.values {
             Values::F32(values) => values.par_chunks(1 << 16).any(|c| !c.iter().all(|v| v.is_finite())),
-            Values::Bf16(packed) => packed.non_finite,
+            Values::Panels(packed) => packed.facts().non_finite,
         }
     }
 
@@ -141,7 +148,7 @@ impl FrozenWeight {
     /// either [`Compute`]), for the fingerprint of a base model.
     pub fn hash64(&self) -> u64 {
         match &self.values {
-            Values::Bf16(packed) => packed.hash,
+            Values::Panels(packed) => packed.facts().hash,
             Values::F32(values) => {
                 let blocks = values.par_chunks((PANEL * self.inp).max(1));
                 let hashes: Vec<u64> = blocks.map(hash_values).collect();

@@ -346,15 +346,6 @@ mod tests {
     }
 
     #[test]
-    fn batches_of_all_lengths_find_the_same_buffers() {
-        let mut s = empty();
-        assert_eq!((s.room(700), s.room(3)), (700, 3));
-        s.rows = 1000;
-        assert_eq!([1000, 999, 700, 126].map(|rows| s.room(rows)), [1000; 4]);
-        assert_eq!([1001, 125, 0].map(|rows| s.room(rows)), [1001, 125, 0]);
-    }
-
-    #[test]
     fn idle_memory_is_bounded() {
         let mut s = empty();
         idle(&mut s, IDLE_FLOOR - PAGE);

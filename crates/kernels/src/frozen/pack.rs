@@ -7,6 +7,7 @@
 
 use super::{Store, hash_weight};
 use crate::gemm::Span;
+use crate::isa::Isa;
 use rayon::prelude::*;
 
 /// Out features in a panel.
@@ -19,16 +20,35 @@ pub(super) struct Line([u32; 16]);
 
 const LINES: usize = PANEL / 16;
 
-/// A weight in bf16 panels.
-pub(super) struct Packed {
+/// What is known of any weight in panels.
+pub(super) struct Facts {
     pub(super) out: usize,
     pub(super) inp: usize,
     /// Pairs of in features, the last possibly half empty.
     pub(super) pairs: usize,
-    lines: Vec<Line>,
     /// Of the values as they were read.
     pub(super) hash: u64,
     pub(super) non_finite: bool,
+}
+
+impl Facts {
+    /// The hash of a panel's values, and whether all are finite.
+    pub(super) fn of_panel(values: &[f32]) -> (u64, bool) {
+        (hash_values(values), values.iter().all(|v| v.is_finite()))
+    }
+
+    /// From those of its panels.
+    pub(super) fn new(out: usize, inp: usize, panels: Vec<(u64, bool)>) -> Facts {
+        let hashes: Vec<u64> = panels.iter().map(|f| f.0).collect();
+        let non_finite = !panels.iter().all(|f| f.1);
+        Facts { out, inp, pairs: inp.div_ceil(2), hash: hash_weight(out, inp, &hashes), non_finite }
+    }
+}
+
+/// A weight in bf16 panels.
+pub(super) struct Packed {
+    pub(super) facts: Facts,
+    lines: Vec<Line>,
 }
 
 /// One step of a 64-bit multiplicative hash (a large odd constant; the high bits are folded down).
@@ -80,20 +100,10 @@ impl Packed {
                 store.row(p * PANEL + j, row);
                 pack_row(row, j, lines);
             }
-            let finite = values.iter().all(|v| v.is_finite());
-            (hash_values(&values), finite)
+            Facts::of_panel(&values)
         };
-        let facts: Vec<(u64, bool)> =
-            lines.par_chunks_mut((pairs * LINES).max(1)).enumerate().map(pack).collect();
-        let hashes: Vec<u64> = facts.iter().map(|f| f.0).collect();
-        Packed {
-            out,
-            inp,
-            pairs,
-            lines,
-            hash: hash_weight(out, inp, &hashes),
-            non_finite: !facts.iter().all(|f| f.1),
-        }
+        let facts = lines.par_chunks_mut((pairs * LINES).max(1)).enumerate().map(pack).collect();
+        Packed { facts: Facts::new(out, inp, facts), lines }
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -102,12 +112,12 @@ impl Packed {
 
     /// The word of panel `p`, pair `k` for the first out feature.
     pub(super) fn at(&self, p: usize, k: usize) -> *const u32 {
-        self.lines[(p * self.pairs + k) * LINES..].as_ptr().cast()
+        self.lines[(p * self.facts.pairs + k) * LINES..].as_ptr().cast()
     }
 
     /// The 32 words of panel `p`, pair `k`.
     fn words(&self, p: usize, k: usize) -> &[u32; PANEL] {
-        let at = (p * self.pairs + k) * LINES;
+        let at = (p * self.facts.pairs + k) * LINES;
         let lines: &[Line; LINES] = self.lines[at..].first_chunk().expect("a panel holds whole pairs");
         // SAFETY: two lines are 32 words without padding, and the alignment of a line is that of a
         // word or more.
@@ -127,7 +137,14 @@ impl Packed {
 
     /// In features `columns` of out features `steps`, widened, as panels of `nr` columns with one
     /// step for each out feature: the right operand of the input gradient for f32 kernels.
-    pub(super) fn widen_backward(&self, columns: Span, steps: Span, nr: usize, panels: &mut [f32]) {
+    pub(super) fn widen_backward(
+        &self,
+        _isa: Isa,
+        columns: Span,
+        steps: Span,
+        nr: usize,
+        panels: &mut [f32],
+    ) {
         for (p, panel) in panels.chunks_exact_mut(nr * steps.count).enumerate() {
             let first = columns.first + p * nr;
             let end = (columns.first + columns.count).min(first + nr);
@@ -148,7 +165,7 @@ impl Packed {
     /// Out features `columns` of in features `steps`, widened, as panels of `nr` columns with one
     /// step for each in feature: the right operand of the forward for f32 kernels. `steps` starts
     /// at an even feature.
-    pub(super) fn widen_forward(&self, columns: Span, steps: Span, nr: usize, panels: &mut [f32]) {
+    pub(super) fn widen_forward(&self, _isa: Isa, columns: Span, steps: Span, nr: usize, panels: &mut [f32]) {
         for (p, panel) in panels.chunks_exact_mut(nr * steps.count).enumerate() {
             let first = columns.first + p * nr;
             // `nr` divides 32, so a panel here lies in one panel there.

@@ -1,24 +1,25 @@
-//! Products with a weight in bf16 panels: the other operand is rounded to bf16 on the way, sums are
+//! Products with a weight in panels: those of codes are expanded to bf16 on the way, the other operand is rounded to bf16 on the way, sums are
 //! f32.
 //!
 //! With AVX-512-BF16 the kernel multiplies pairs of bf16. Elsewhere blocks of the weight are
 //! widened to f32 and the f32 kernels run: the rounding points are the same, the order of summation
 //! is not.
 
-use super::pack::{PANEL, Packed, round_to_bf16, widen};
+use super::pack::{PANEL, round_to_bf16, widen};
+use super::panels::{Panels, each};
 use crate::Rows;
 use crate::gemm::{A_STRIDE, Ahead, Operands, Order, Product, Span, Strided, Target};
 use crate::isa::{Isa, isa, kernel};
 
 /// y = x W^T; x (T, K), y (T, N).
-pub(super) fn forward(w: &Packed, x: &Rows, y: &mut Rows) {
-    let target = Target { alpha: 1.0, beta: 0.0, c: y.data_mut().as_mut_ptr(), row: w.out };
+pub(super) fn forward(w: &Panels, x: &Rows, y: &mut Rows) {
+    let target = Target { alpha: 1.0, beta: 0.0, c: y.data_mut().as_mut_ptr(), row: w.facts().out };
     multiply(w, x, target, Direction::Forward);
 }
 
 /// dx = beta dx + dy W; dy (T, N), dx (T, K).
-pub(super) fn backward(w: &Packed, dy: &Rows, beta: f32, dx: &mut Rows) {
-    let target = Target { alpha: 1.0, beta, c: dx.data_mut().as_mut_ptr(), row: w.inp };
+pub(super) fn backward(w: &Panels, dy: &Rows, beta: f32, dx: &mut Rows) {
+    let target = Target { alpha: 1.0, beta, c: dx.data_mut().as_mut_ptr(), row: w.facts().inp };
     multiply(w, dy, target, Direction::Backward);
 }
 
@@ -32,10 +33,11 @@ enum Direction {
 
 /// The shapes were checked by the caller: x is as wide as the contraction, the target as the
 /// result.
-fn multiply(w: &Packed, x: &Rows, target: Target, direction: Direction) {
+fn multiply(w: &Panels, x: &Rows, target: Target, direction: Direction) {
+    let (out, inp) = (w.facts().out, w.facts().inp);
     let (columns, depth) = match direction {
-        Direction::Forward => (w.out, w.inp),
-        Direction::Backward => (w.inp, w.out),
+        Direction::Forward => (out, inp),
+        Direction::Backward => (inp, out),
     };
     let left = Strided::rows(x.data(), depth);
     let operands = Frozen { left, depth, w, direction };
@@ -60,7 +62,7 @@ fn multiply(w: &Packed, x: &Rows, target: Target, direction: Direction) {
 struct Frozen<'a> {
     left: Strided,
     depth: usize,
-    w: &'a Packed,
+    w: &'a Panels,
     direction: Direction,
 }
 
@@ -155,15 +157,21 @@ impl Operands for Pairs<'_> {
     ) -> (*const f32, usize) {
         debug_assert_eq!(nr, PANEL);
         let w = self.0.w;
-        if self.0.direction == Direction::Forward {
+        if let (Panels::Bf16(w), Direction::Forward) = (w, self.0.direction) {
             let first = w.at(columns.first / PANEL, steps.first);
-            return (first.cast(), w.pairs * PANEL);
+            return (first.cast(), w.facts.pairs * PANEL);
         }
         let words = columns.count.div_ceil(nr) * nr * steps.count;
         // SAFETY: the buffer has room for whole panels of 32-bit elements.
         let panels = unsafe { std::slice::from_raw_parts_mut(buffer.cast(), words) };
-        // SAFETY: pairs are multiplied only where the CPU has AVX-512.
-        unsafe { super::turn::turn(w, columns, steps, panels) };
+        // SAFETY: pairs are multiplied only where the CPU has AVX-512 BF16.
+        unsafe {
+            match (self.0.direction, w) {
+                (Direction::Forward, Panels::Eight(w)) => super::expand::forward(w, columns, steps, panels),
+                (Direction::Forward, Panels::Four(w)) => super::expand::forward(w, columns, steps, panels),
+                (_, w) => each!(w, w => super::turn::turn(w, columns, steps, panels)),
+            }
+        }
         (buffer, nr * steps.count)
     }
 }
@@ -198,7 +206,7 @@ impl Operands for Widened<'_> {
 
     unsafe fn right(
         &self,
-        _isa: Isa,
+        isa: Isa,
         columns: Span,
         steps: Span,
         nr: usize,
@@ -207,10 +215,10 @@ impl Operands for Widened<'_> {
         let floats = columns.count.div_ceil(nr) * nr * steps.count;
         // SAFETY: the buffer has room for whole panels.
         let panels = unsafe { std::slice::from_raw_parts_mut(buffer, floats) };
-        match self.0.direction {
-            Direction::Forward => self.0.w.widen_forward(columns, steps, nr, panels),
-            Direction::Backward => self.0.w.widen_backward(columns, steps, nr, panels),
-        }
+        each!(self.0.w, w => match self.0.direction {
+            Direction::Forward => w.widen_forward(isa, columns, steps, nr, panels),
+            Direction::Backward => w.widen_backward(isa, columns, steps, nr, panels),
+        });
         (buffer, nr * steps.count)
     }
 }

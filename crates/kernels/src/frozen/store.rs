@@ -22,6 +22,21 @@ pub enum Store {
         /// The columns that share a scale.
         block: usize,
     },
+    /// 4-bit integers, -8 to 7, two a byte, with scales as above. `in` is even.
+    I4 {
+        /// (out, in / 2): the even column in the low half of a byte, both in two's complement.
+        q: Vec<u8>,
+        /// The scales.
+        scale: Vec<f32>,
+        /// The columns that share a scale.
+        block: usize,
+    },
+}
+
+/// The even and the odd column of a byte of two codes.
+#[inline(always)]
+fn halves(byte: u8) -> [i8; 2] {
+    [(byte << 4) as i8 >> 4, byte as i8 >> 4]
 }
 
 impl Store {
@@ -31,6 +46,7 @@ impl Store {
             Store::Bf16(v) => v.len(),
             Store::F16(v) => v.len(),
             Store::I8 { q, .. } => q.len(),
+            Store::I4 { q, .. } => 2 * q.len(),
         }
     }
 
@@ -39,7 +55,11 @@ impl Store {
     pub(super) fn check(&self, out: usize, inp: usize) {
         let found = self.len();
         assert!(found == out * inp, "a ({out}, {inp}) weight has {found} values");
-        if let Store::I8 { scale, block, .. } = self {
+        assert!(
+            !matches!(self, Store::I4 { .. }) || inp.is_multiple_of(2),
+            "rows of {inp} with two codes a byte"
+        );
+        if let Store::I8 { scale, block, .. } | Store::I4 { scale, block, .. } = self {
             assert!(*block > 0, "a scale for each 0 columns");
             let expected = out * inp.div_ceil(*block);
             assert!(
@@ -64,11 +84,20 @@ impl Store {
                     out.iter_mut().zip(q).for_each(|(o, q)| *o = f32::from(*q) * scale);
                 }
             }
+            Store::I4 { q, scale, block } => {
+                let scales = &scale[i * out.len().div_ceil(*block)..];
+                for (c, pair) in out.chunks_mut(2).enumerate() {
+                    let codes = halves(q[part.start / 2 + c]);
+                    for (j, (o, code)) in pair.iter_mut().zip(codes).enumerate() {
+                        *o = f32::from(code) * scales[(2 * c + j) / block];
+                    }
+                }
+            }
         }
     }
 
-    /// All of it, widened.
-    pub(super) fn into_f32(self, inp: usize) -> Vec<f32> {
+    /// All of it, widened; `inp` is the length of a row.
+    pub fn into_f32(self, inp: usize) -> Vec<f32> {
         if let Store::F32(values) = self {
             return values;
         }

@@ -10,22 +10,47 @@ use std::arch::x86_64::*;
 /// Pairs of in features, and of out features, that are turned at once: a panel's out features.
 const SIDE: usize = PANEL / 2;
 
+/// Pairs of in features of one panel, 32 words each, at most [`SIDE`] of them.
+pub(super) type Square = [u32; PANEL * SIDE];
+
+/// A weight whose panels can be had as bf16.
+pub(super) trait Turnable {
+    /// Pairs of in features.
+    fn pairs(&self) -> usize;
+
+    /// The words of panel `p`, pairs `first` to `first + count`: where they lie, or made in `aside`.
+    ///
+    /// # Safety
+    /// They exist, and are no more than [`SIDE`] pairs; the CPU has AVX-512 BF16.
+    unsafe fn square<'a>(&'a self, p: usize, first: usize, count: usize, aside: &'a mut Square) -> &'a [u32];
+}
+
+impl Turnable for Packed {
+    fn pairs(&self) -> usize {
+        self.facts.pairs
+    }
+
+    unsafe fn square<'a>(&'a self, p: usize, first: usize, count: usize, _: &'a mut Square) -> &'a [u32] {
+        // SAFETY: the pairs of a panel lie behind one another, 32 words each.
+        unsafe { std::slice::from_raw_parts(self.at(p, first), count * PANEL) }
+    }
+}
+
 /// In features `columns` of pairs of out features `steps`, as panels of 32 columns:
 /// `[columns / 32][steps][32][2]`. `columns` starts at a multiple of 32 and `steps` at one of 16;
 /// `panels` holds whole panels.
 ///
 /// # Safety
-/// The CPU has AVX-512 F and BW.
+/// The CPU has AVX-512 F, BW and BF16.
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) unsafe fn turn(w: &Packed, columns: Span, steps: Span, panels: &mut [u32]) {
+pub(super) unsafe fn turn(w: &impl Turnable, columns: Span, steps: Span, panels: &mut [u32]) {
+    let mut aside = [0; PANEL * SIDE];
     for (p, panel) in panels.chunks_exact_mut(PANEL * steps.count).enumerate() {
         let first = columns.first / 2 + p * SIDE;
-        let count = SIDE.min(w.pairs - first);
+        let count = SIDE.min(w.pairs() - first);
         for (s, rows) in panel.chunks_mut(PANEL * SIDE).enumerate() {
-            let at = w.at(steps.first / SIDE + s, first);
-            // SAFETY: the pairs `first..first + count` of a panel lie behind one another, 32 words
-            // each.
-            let source = unsafe { std::slice::from_raw_parts(at, count * PANEL) };
+            // SAFETY: the caller's promise, and `count` stops at the last pair.
+            let source = unsafe { w.square(steps.first / SIDE + s, first, count, &mut aside) };
             match (source.try_into(), rows.as_mut().try_into()) {
                 (Ok(source), Ok(rows)) => turn_square(source, rows),
                 _ => turn_part(source, rows),
@@ -50,7 +75,7 @@ fn turn_part(source: &[u32], rows: &mut [u32]) {
 
 /// The same for whole squares, in blocks of 8 x 8 that stay in registers.
 #[target_feature(enable = "avx512f,avx512bw")]
-fn turn_square(source: &[u32; PANEL * SIDE], rows: &mut [u32; PANEL * SIDE]) {
+fn turn_square(source: &Square, rows: &mut Square) {
     // In each 64 bits (two out features, one pair of in features): bf16 0, 2, 1, 3.
     let swap = _mm512_set1_epi64(0x0706_0302_0504_0100);
     let lanes = _mm512_set_epi64(
