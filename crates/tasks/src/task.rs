@@ -82,8 +82,8 @@ pub struct Split {
 #[derive(Debug, Clone)]
 pub struct Task {
     pub(crate) spec: Spec,
-    /// Of a task's own file: its folder, in which its data may lie too.
-    beside: Option<PathBuf>,
+    /// A task's own file, beside which its data may lie too; none for those of the program.
+    own_file: Option<PathBuf>,
 }
 
 impl Task {
@@ -94,14 +94,14 @@ impl Task {
             known: registry::names().collect::<Vec<_>>().join(", "),
             hint: suggest::hint(name, registry::names()),
         })?;
-        Ok(Task { spec: Spec::parse(text, name)?, beside: None })
+        Ok(Task { spec: Spec::parse(text, name)?, own_file: None })
     }
 
     /// A task from a user's own TOML file.
     pub fn from_file(path: &Path) -> Result<Task, Error> {
         let text = std::fs::read_to_string(path).map_err(|e| Error::read(path, e))?;
-        let beside = path.parent().map(Path::to_owned);
-        Ok(Task { spec: Spec::parse(&text, &path.display().to_string())?, beside })
+        let spec = Spec::parse(&text, &path.display().to_string())?;
+        Ok(Task { spec, own_file: Some(path.to_owned()) })
     }
 
     /// An embedded task's name, or the path of a TOML file.
@@ -115,6 +115,11 @@ impl Task {
     /// The task's file.
     pub fn spec(&self) -> &Spec {
         &self.spec
+    }
+
+    /// The TOML file that the task was read from; none for those of the program.
+    pub fn own_file(&self) -> Option<&Path> {
+        self.own_file.as_deref()
     }
 
     /// The task's name.
@@ -224,13 +229,11 @@ impl Task {
 
     fn find(&self, root: &Path, split: SplitName, file: &str) -> Result<(&Source, PathBuf), Error> {
         let mut looked = Vec::new();
+        let beside = self.own_file().and_then(Path::parent).filter(|folder| *folder != root);
+        let folders: Vec<&Path> = std::iter::once(root).chain(beside).collect();
         for source in &self.spec.source {
             for name in source.files_of(file) {
-                for path in [Some(root), self.beside.as_deref().filter(|folder| *folder != root)]
-                    .into_iter()
-                    .flatten()
-                    .map(|f| f.join(name))
-                {
+                for path in folders.iter().map(|folder| folder.join(name)) {
                     if path.is_file() {
                         return Ok((source, path));
                     }

@@ -173,6 +173,7 @@ impl<'a> Session<'a, '_> {
             "official_rows": self.split.official_rows,
             "notes": self.split.notes,
             "variant": self.split.variant,
+            "task_file": self.task.own_file().map(|file| file.display().to_string()),
         })
     }
 }

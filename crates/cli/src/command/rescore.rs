@@ -31,7 +31,7 @@ pub(crate) struct Args {
     /// last-letter, label-word, strict-match, flexible-extract
     #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = reading)]
     reading: Vec<Reading>,
-    /// The TOML file of a task that has no name in the program, or another file for one that has
+    /// TOML files that say how tasks are read, instead of the program's own or those that were evaluated
     #[arg(long, value_name = "FILE")]
     task: Vec<PathBuf>,
     /// A folder for the new results and samples

@@ -24,7 +24,7 @@ pub struct Rescored {
 /// How answers are to be read again.
 #[derive(Debug, Clone, Default)]
 pub struct Rereading {
-    /// Tasks that are in no list, or that are to be read by another file than their name's.
+    /// Tasks that are to be read by these files, rather than by the program's own or the one that was used.
     pub tasks: Vec<Task>,
     /// Readings instead of those of the task's file.
     pub readings: Vec<Reading>,
@@ -54,12 +54,14 @@ pub fn rescore(results: &Path, rereading: &Rereading) -> Result<Vec<Rescored>, E
 }
 
 fn one(results: &Path, value: &Value, name: &str, rereading: &Rereading) -> Result<Rescored, Error> {
-    let task = match rereading.tasks.iter().find(|t| t.name() == name) {
-        Some(task) => task.clone(),
-        None => Task::named(name)?,
+    let config = &value["configs"][name];
+    let given = rereading.tasks.iter().find(|t| t.name() == name);
+    let task = match (given, config["task_file"].as_str().map(Path::new)) {
+        (Some(task), _) => task.clone(),
+        (None, Some(file)) if file.is_file() => Task::from_file(file)?,
+        (None, _) => Task::named(name)?,
     };
     let samples = read_samples(results, name)?;
-    let config = &value["configs"][name];
     let protocol: Protocol = match config["protocol"].as_str().unwrap_or_default() {
         "class head" => {
             return Err(saved(
