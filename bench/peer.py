@@ -66,6 +66,7 @@ def with_bottlenecks(base, folder):
     adapters.init(base)
     base.add_adapter("bench", config=config)
     base.train_adapter("bench")
+    base.to(base.dtype)
     values = load_file(folder / "adapter/adapter_model.safetensors")
     own = dict(base.named_parameters())
     places = {"attention_adapter": "attention.output.adapters.bench", "ffn_adapter": "output.adapters.bench"}

@@ -84,7 +84,7 @@ WORKLOADS = {
                   "ours": ("bf16", 2), "peers": [*ways(4), ("bf16", 1)], "targets": (2.5, 1 / 3)},
     "roberta-adapter": {"kind": "train", "model": "roberta", "adapter": "houlsby-64", "rows": "sentences", "dropout": True,
                         "ours": ("bf16", 2), "peers": [*ways(4), ("bf16", 1)], "targets": (2.5, 1 / 3)},
-    "score-choices": llama("score", "arc-easy", ("bf16", 8), [("f32", 8), ("bf16", 8), ("bf16", 32)], (4.0, 1 / 3)),
+    "score-choices": llama("score", "arc-easy", ("bf16", 8), [("f32", 8), ("bf16", 32)], (4.0, 1 / 3)),
     "generate-1": llama("generate", "prompt", ("bf16", 1), [("f32", 1), ("bf16", 1)], (3.0, 1 / 3), new=64, beams=1),
     "generate-16": llama("generate", "prompts", ("bf16", 1), [("f32", 1), ("bf16", 1)], (3.0, 1 / 3), new=64, beams=1),
     "generate-beam4": llama("generate", "prompt", ("bf16", 1), [("bf16", 1)], (4.0, 1 / 3), new=256, beams=4),
