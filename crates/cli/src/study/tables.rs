@@ -45,6 +45,9 @@ pub(super) fn scores(records: &[Record], question: &Question) -> Table {
     table
 }
 
+/// An effect size that only rounding gives.
+const BEYOND: f64 = 1e6;
+
 /// The least and the greatest value of a metric.
 fn bounds(metric: Metric) -> (f64, f64) {
     match metric {
@@ -71,12 +74,14 @@ pub(super) fn comparisons(all: &[(Question, Comparison)], question: &Question) -
     for (_, c) in all.iter().filter(|(q, _)| q == question) {
         let i = c.interval();
         let told = !i.holds_zero();
+        // Differences that are the same with every seed (but for rounding) have no deviation to be measured in.
+        let seeds = c.over_seeds.filter(|t| t.effect.abs() < BEYOND);
         let row = vec![
             c.b.as_str().into(),
             c.a.as_str().into(),
             Cell::Estimate(Estimate::between(c.difference(), i.low, i.high)),
-            c.over_seeds.map(|t| t.p).filter(|p| p.is_finite()).map_or(Cell::Missing, Cell::Number),
-            c.over_seeds.map(|t| t.effect).filter(|e| e.is_finite()).map_or(Cell::Missing, Cell::Number),
+            seeds.map(|t| t.p).into(),
+            seeds.map(|t| t.effect).into(),
             mcnemar(&c.mcnemar).into(),
             if told { "yes" } else { "no" }.into(),
         ];
