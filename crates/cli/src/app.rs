@@ -1,7 +1,6 @@
 //! From the process's start to a command's call, and from its result to an exit code.
 
 use crate::args::Cli;
-use crate::command::Command;
 use crate::output::Output;
 use crate::places::Places;
 use crate::{command, exit};
@@ -36,16 +35,15 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         App { places: Places::new(&cli.global, out), out, threads: cli.global.threads.map(usize::from) };
     match app.threads {
         Some(threads) => start_pool(threads)?,
-        // Its recipe may name another number.
-        None if matches!(cli.command, Command::Train(_)) => {}
+        None if cli.command.reads_a_recipe() => {}
         None => start_pool(ALL_CORES)?,
     }
     command::run(cli.command, &app)
 }
 
 impl App {
-    /// Takes a recipe's number of threads, where the command line gives none; `sibo train` calls it before anything
-    /// computes.
+    /// Takes a recipe's number of threads, where the command line gives none; commands that read a recipe call it
+    /// before anything computes.
     pub(crate) fn threads_of_recipe(&self, threads: Option<usize>) -> anyhow::Result<()> {
         match self.threads {
             None => start_pool(threads.unwrap_or(ALL_CORES)),

@@ -59,8 +59,8 @@ pub fn claim(run_dir: &Path, how: Claim, recipe: &str) -> Result<Option<Checkpoi
             return Ok(Some(checkpoint));
         }
         // Stopped before its first checkpoint, a run goes on from its beginning: the same bits.
-        let begun =
-            std::fs::read_to_string(run_dir.join(crate::recipe::FILE)).is_ok_and(|text| text == recipe);
+        let begun = std::fs::read_to_string(run_dir.join(crate::recipe::FILE))
+            .is_ok_and(|text| crate::recipe::same(&text, recipe));
         if !begun || found.contains(&ADAPTER) {
             return Err(Error::NoCheckpoint { folder: run_dir.into() });
         }

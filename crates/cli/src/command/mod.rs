@@ -56,6 +56,13 @@ pub(crate) enum Command {
     Completions(completions::Args),
 }
 
+impl Command {
+    /// Whether a recipe says how many threads there are, so that they are started once it is read.
+    pub(crate) fn reads_a_recipe(&self) -> bool {
+        matches!(self, Command::Train(_) | Command::Compare(_) | Command::Sweep(_) | Command::Ablate(_))
+    }
+}
+
 /// Calls the command.
 pub(crate) fn run(command: Command, app: &App) -> anyhow::Result<()> {
     match command {

@@ -172,6 +172,12 @@ impl Recipe {
     }
 }
 
+/// Whether two texts are the same recipe, in whatever order their keys stand.
+pub(crate) fn same(one: &str, other: &str) -> bool {
+    let table = |text: &str| text.parse::<toml::Table>().ok();
+    table(one).is_some_and(|one| Some(one) == table(other))
+}
+
 fn read_source(reader: &mut Reader) -> Result<Source, Error> {
     let (data, task) = (reader.text("data")?, reader.text("task")?);
     let format = reader.text("data_format")?;
