@@ -211,7 +211,7 @@ mod tests {
 
     /// Rows, in and out features beside panels (32), pairs and cuts of the contraction, and blocks of one row, of even
     /// and of odd sizes.
-    const CASES: [(usize, usize, usize, usize); 7] = [
+    const CASES: [(usize, usize, usize, usize); 8] = [
         (1, 37, 65, 37),
         (1, 2, 1, 1),
         (3, 1090, 33, 109),
@@ -219,6 +219,7 @@ mod tests {
         (45, 70, 66, 7),
         (230, 96, 131, 32),
         (2, 1536, 40, 64),
+        (4, 12, 97, 3),
     ];
 
     /// The value that a product sees, from the stored integers alone.
