@@ -13,6 +13,7 @@ const COMMANDS: &[&str] = &[
     "chat",
     "merge",
     "export",
+    "quantize",
     "methods",
     "tasks",
     "inspect",

@@ -8,7 +8,9 @@ pub mod json;
 pub mod tensors;
 
 pub use atomic::{write, write_all_or_nothing, write_by};
-pub use tensors::{Tensor, TensorFile, Values, write_tensors, write_tensors_to};
+pub use tensors::{
+    Planned, Tensor, TensorFile, Type, Values, write_planned, write_tensors, write_tensors_to,
+};
 
 /// What can be wrong with a file; each variant says which file and what would be right.
 #[derive(Debug, thiserror::Error)]

@@ -29,6 +29,85 @@ pub enum Values {
     I8(Vec<i8>),
 }
 
+/// The types of [`Values`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Type {
+    /// 32-bit floats.
+    F32,
+    /// 16-bit brain floats.
+    Bf16,
+    /// 16-bit IEEE floats.
+    F16,
+    /// 8-bit integers.
+    I8,
+}
+
+impl Type {
+    fn of(dtype: Dtype) -> Option<Type> {
+        match dtype {
+            Dtype::F32 => Some(Type::F32),
+            Dtype::BF16 => Some(Type::Bf16),
+            Dtype::F16 => Some(Type::F16),
+            Dtype::I8 => Some(Type::I8),
+            _ => None,
+        }
+    }
+
+    /// The name that files use.
+    fn name(self) -> &'static str {
+        match self {
+            Type::F32 => "F32",
+            Type::Bf16 => "BF16",
+            Type::F16 => "F16",
+            Type::I8 => "I8",
+        }
+    }
+
+    /// Bytes of one element.
+    pub fn bytes(self) -> usize {
+        match self {
+            Type::F32 => 4,
+            Type::Bf16 | Type::F16 => 2,
+            Type::I8 => 1,
+        }
+    }
+}
+
+impl Values {
+    /// Writes the elements, little-endian.
+    fn write_to(&self, out: &mut dyn Write) -> std::io::Result<()> {
+        match self {
+            Values::F32(v) => pieces(v, |v| v.to_le_bytes(), out),
+            Values::Bf16(v) => pieces(v, |v| v.to_le_bytes(), out),
+            Values::F16(v) => pieces(v, |v| v.to_le_bytes(), out),
+            Values::I8(v) => pieces(v, |v| v.to_le_bytes(), out),
+        }
+    }
+
+    fn kind(&self) -> (Type, usize) {
+        match self {
+            Values::F32(v) => (Type::F32, v.len()),
+            Values::Bf16(v) => (Type::Bf16, v.len()),
+            Values::F16(v) => (Type::F16, v.len()),
+            Values::I8(v) => (Type::I8, v.len()),
+        }
+    }
+}
+
+fn pieces<const N: usize, T: Copy>(
+    values: &[T],
+    bytes_of: impl Fn(T) -> [u8; N],
+    out: &mut dyn Write,
+) -> std::io::Result<()> {
+    let mut bytes = Vec::with_capacity(N * PIECE);
+    for piece in values.chunks(PIECE) {
+        bytes.clear();
+        bytes.extend(piece.iter().flat_map(|v| bytes_of(*v)));
+        out.write_all(&bytes)?;
+    }
+    Ok(())
+}
+
 /// One tensor: row-major values and their shape.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tensor {
@@ -99,9 +178,9 @@ impl TensorFile {
         self.metadata.metadata().clone().unwrap_or_default().into_iter().collect()
     }
 
-    /// Whether the file stores `name` as 8-bit integers.
-    pub fn is_quantised(&self, name: &str) -> bool {
-        self.metadata.info(name).is_some_and(|i| i.dtype == Dtype::I8)
+    /// As what the file stores `name`; `None` where it does not, or as something that is not read here.
+    pub fn stored(&self, name: &str) -> Option<Type> {
+        Type::of(self.metadata.info(name)?.dtype)
     }
 
     /// Reads one tensor.
@@ -167,36 +246,86 @@ pub fn write_tensors_to<'a>(
     tensors: impl IntoIterator<Item = (&'a str, &'a [usize], &'a [f32])>,
     strings: BTreeMap<String, String>,
 ) -> std::io::Result<()> {
+    let mut sorted: Vec<_> = tensors.into_iter().collect();
+    sorted.sort_by_key(|t| t.0);
+    for (name, shape, values) in &sorted {
+        assert_eq!(shape.iter().product::<usize>(), values.len(), "shape of {name}");
+    }
+    write_header(out, sorted.iter().map(|(name, shape, _)| (*name, Type::F32, *shape)), strings)?;
+    sorted.iter().try_for_each(|(_, _, values)| pieces(values, f32::to_le_bytes, out))
+}
+
+/// A tensor of a file that is written one tensor at a time.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub kind: Type,
+    /// Sizes, outermost first.
+    pub shape: Vec<usize>,
+}
+
+/// Writes a safetensors file of tensors of any type, whole or not at all: the header from `planned`, then the values of
+/// each in turn as `values` gives them, so that one tensor at a time is in memory.
+///
+/// # Errors
+/// Those of `values`, and that the file cannot be written.
+///
+/// # Panics
+/// When `values` gives another type or number of elements than was planned.
+pub fn write_planned<E: From<Error>>(
+    path: &Path,
+    planned: &[Planned],
+    strings: BTreeMap<String, String>,
+    mut values: impl FnMut(usize) -> Result<Values, E>,
+) -> Result<(), E> {
+    let mut failed = None;
+    let written = crate::atomic::write_by(path, |out| {
+        write_header(out, planned.iter().map(|p| (p.name.as_str(), p.kind, &p.shape[..])), strings)?;
+        for (i, plan) in planned.iter().enumerate() {
+            let values = match values(i) {
+                Ok(values) => values,
+                Err(error) => {
+                    failed = Some(error);
+                    return Err(std::io::Error::other("the values are not to be had"));
+                }
+            };
+            assert_eq!(values.kind(), (plan.kind, plan.shape.iter().product()), "values of {}", plan.name);
+            values.write_to(out)?;
+        }
+        Ok(())
+    });
+    match failed {
+        Some(error) => Err(error),
+        None => Ok(written?),
+    }
+}
+
+/// The length and the header of a file that holds these tensors in this order.
+fn write_header<'a>(
+    out: &mut dyn Write,
+    tensors: impl Iterator<Item = (&'a str, Type, &'a [usize])>,
+    strings: BTreeMap<String, String>,
+) -> std::io::Result<()> {
     let mut header = serde_json::Map::new();
     let mut strings: serde_json::Map<String, serde_json::Value> =
         strings.into_iter().map(|(k, v)| (k, v.into())).collect();
     strings.insert("format".into(), "pt".into());
     header.insert("__metadata__".into(), strings.into());
-    let mut sorted: Vec<_> = tensors.into_iter().collect();
-    sorted.sort_by_key(|t| t.0);
     let mut at = 0;
-    for (name, shape, values) in &sorted {
-        assert_eq!(shape.iter().product::<usize>(), values.len(), "shape of {name}");
-        let end = at + values.len() * 4;
+    for (name, kind, shape) in tensors {
+        let end = at + shape.iter().product::<usize>() * kind.bytes();
         header.insert(
             name.to_string(),
-            serde_json::json!({"dtype": "F32", "shape": shape, "data_offsets": [at, end]}),
+            serde_json::json!({"dtype": kind.name(), "shape": shape, "data_offsets": [at, end]}),
         );
         at = end;
     }
     let mut text = serde_json::Value::Object(header).to_string().into_bytes();
     text.resize(text.len().next_multiple_of(8), b' ');
     out.write_all(&(text.len() as u64).to_le_bytes())?;
-    out.write_all(&text)?;
-    let mut bytes = Vec::with_capacity(4 * PIECE);
-    for (_, _, values) in &sorted {
-        for piece in values.chunks(PIECE) {
-            bytes.clear();
-            bytes.extend(piece.iter().flat_map(|v| v.to_le_bytes()));
-            out.write_all(&bytes)?;
-        }
-    }
-    Ok(())
+    out.write_all(&text)
 }
 
 #[cfg(test)]
@@ -226,6 +355,39 @@ mod tests {
         assert_eq!(file.shapes()["b.weight"], [2, 3]);
         assert_eq!(file.read("b.weight").unwrap().into_f32(), [1.0, -2.5, 3.0, 4.0, 5.5, -6.0]);
         assert!(file.read("c").unwrap_err().to_string().contains("tensor `c` is missing"));
+    }
+
+    #[test]
+    fn tensors_of_all_types_are_written_one_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.safetensors");
+        let values = [
+            Values::I8(vec![-128, 3, 127]),
+            Values::F32(vec![0.3]),
+            Values::Bf16(vec![bf16::from_f32(-1.5), bf16::from_f32(3.0)]),
+            Values::F16(vec![f16::from_f32(0.1)]),
+        ];
+        let plan = |i: usize, shape: &[usize]| Planned {
+            name: format!("t{}", 3 - i),
+            kind: values[i].kind().0,
+            shape: shape.to_vec(),
+        };
+        let planned = [plan(0, &[3, 1]), plan(1, &[1]), plan(2, &[1, 2]), plan(3, &[])];
+        write_planned::<Error>(&path, &planned, BTreeMap::new(), |i| Ok(values[i].clone())).unwrap();
+        let mut file = TensorFile::open(&path).unwrap();
+        for (i, plan) in planned.iter().enumerate() {
+            assert_eq!(file.stored(&plan.name), Some(plan.kind));
+            let tensor = file.read(&plan.name).unwrap();
+            assert_eq!((tensor.shape, tensor.values), (plan.shape.clone(), values[i].clone()));
+        }
+        let missing = |i: usize| match i {
+            2 => Err(Error::Missing { path: "there".into(), name: "it".into() }),
+            _ => Ok(values[i].clone()),
+        };
+        let other = dir.path().join("other.safetensors");
+        let error = write_planned::<Error>(&other, &planned, BTreeMap::new(), missing).unwrap_err();
+        assert!(error.to_string().contains("tensor `it` is missing"), "{error}");
+        assert!(!other.exists());
     }
 
     #[test]

@@ -88,10 +88,12 @@ pub(crate) fn read_value(place: &str, value: Value) -> Result<ReadConfig, Error>
     let architecture =
         rest.get("architectures").and_then(|a| a.get(0)).and_then(Value::as_str).map(String::from);
     let mut reader = ConfigReader { place: place.into(), model_type, rest, architecture };
-    if reader.rest.get("quantization_config").is_some_and(|q| !q.is_null()) {
+    if let Some(quantised) = reader.rest.remove("quantization_config").filter(|q| !q.is_null())
+        && quantised.get("quant_method").and_then(Value::as_str) != Some(crate::layout::METHOD)
+    {
         return Err(reader.error(
             "quantization_config",
-            "weights quantised by another library are not read; use the original model",
+            "weights quantised by another library are not read; use the original model (`sibo quantize` makes it small)",
         ));
     }
     let arch = (backbone.read)(&mut reader)?;

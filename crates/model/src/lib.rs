@@ -27,12 +27,14 @@ mod fingerprint;
 mod generate;
 mod head;
 mod layer;
+mod layout;
 mod linear;
 mod load;
 mod model;
 mod norm;
 mod on_sum;
 mod plan;
+mod quantise;
 mod rope;
 mod sample;
 mod score;
@@ -47,10 +49,11 @@ pub use generate::{Decoder, continue_rows, greedy};
 pub use load::{LoadOptions, Loaded};
 pub use model::{Dropout, Model, StepOutput};
 pub use plan::{MemoryPlan, PlanInput};
+pub use quantise::{Quantised, QuantisedKind, quantise};
 pub use rope::{RopeScaling, RopeSpec};
 pub use sample::{Sampler, SamplerSettings};
 pub use score::RowScore;
-pub use sibo_kernels::frozen::Compute;
+pub use sibo_kernels::frozen::{Bits, Compute};
 
 /// What can be wrong with a model's folder, with a batch, or with what is asked of a model.
 #[derive(Debug, thiserror::Error)]

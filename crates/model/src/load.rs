@@ -6,14 +6,15 @@ use crate::embedding::{Embedding, Table};
 use crate::ffn::Ffn;
 use crate::head::{ClassHead, Head};
 use crate::layer::Layer;
+use crate::layout::{self, Layout};
 use crate::linear::Linear;
 use crate::model::RopeBase;
 use crate::norm::Norm;
 use crate::weight::{Vector, Weight};
 use crate::{Error, Model, backbone, config, fingerprint};
 use serde_json::Value;
-use sibo_files::{TensorFile, Values};
-use sibo_kernels::frozen::{Compute, FrozenWeight, Store};
+use sibo_files::{TensorFile, Type, Values};
+use sibo_kernels::frozen::{Bits, Compute, FrozenWeight, Store};
 use sibo_kernels::rope::RopeTable;
 use sibo_peft::{Params, init};
 use std::collections::BTreeMap;
@@ -117,12 +118,13 @@ pub(crate) fn expected(arch: &Arch, pooler: bool) -> Vec<(String, Vec<usize>)> {
 }
 
 /// The files of a folder and, for each tensor, which of them holds it.
-struct Source {
-    place: String,
-    files: Vec<TensorFile>,
-    /// Hugging Face's full name to (file, name in the file, shape).
-    found: BTreeMap<String, (usize, String, Vec<usize>)>,
-    block: Option<Value>,
+pub(crate) struct Source {
+    pub(crate) place: String,
+    pub(crate) files: Vec<TensorFile>,
+    /// How each file codes the tensors that it holds as integers.
+    layouts: Vec<Layout>,
+    /// Hugging Face's full name to (file, name in the file, shape of what is stored once it is decoded).
+    pub(crate) found: BTreeMap<String, (usize, String, Vec<usize>)>,
 }
 
 impl Source {
@@ -132,16 +134,21 @@ impl Source {
             files.push(TensorFile::open(&path)?);
         }
         let mut found = BTreeMap::new();
-        let mut block = None;
+        let mut layouts = Vec::new();
         for (at, file) in files.iter().enumerate() {
-            for (name, shape) in file.shapes() {
+            let layout = Layout::of_file(file)?;
+            for (name, mut shape) in file.shapes() {
+                if file.stored(&name) == Some(Type::I8)
+                    && layout.of(&name).bits == Bits::Four
+                    && let Some(columns) = shape.last_mut()
+                {
+                    *columns *= 2;
+                }
                 found.insert(modern(&name), (at, name, shape));
             }
-            if let Some(text) = file.strings().get("sibo.quant") {
-                block = serde_json::from_str(text).ok();
-            }
+            layouts.push(layout);
         }
-        Ok(Source { place: folder.display().to_string(), files, found, block })
+        Ok(Source { place: folder.display().to_string(), files, layouts, found })
     }
 
     /// Looks a tensor up by its full name, with and without the backbone's prefix.
@@ -151,7 +158,8 @@ impl Source {
         candidates.into_iter().find(|c| self.found.contains_key(c))
     }
 
-    fn read(&mut self, key: &str) -> Result<(Store, Vec<usize>), Error> {
+    /// A tensor as its file stores it, and its shape once decoded.
+    pub(crate) fn read(&mut self, key: &str) -> Result<(Store, Vec<usize>), Error> {
         let (at, name, shape) = self.found[key].clone();
         let tensor = self.files[at].read(&name)?;
         let store = match tensor.values {
@@ -159,25 +167,18 @@ impl Source {
             Values::Bf16(v) => Store::Bf16(v),
             Values::F16(v) => Store::F16(v),
             Values::I8(q) => {
-                let scale_key = format!("{name}.scale");
-                let scale = self.files[at].read(&scale_key)?.into_f32();
-                let width = shape.last().copied().unwrap_or(1);
-                let rows = q.len() / width.max(1);
-                if rows == 0
-                    || scale.len() % rows != 0
-                    || width % (scale.len() / rows).max(1) != 0
-                    || scale.is_empty()
-                {
-                    return Err(Error::Tensors {
-                        place: self.place.clone(),
-                        report: format!(
-                            "  {scale_key} holds {} scales, which do not divide {shape:?} into blocks (layout: {})",
-                            scale.len(),
-                            self.block.clone().unwrap_or_default()
-                        ),
-                    });
+                let scale = self.files[at].read(&layout::scale_name(&name))?.into_f32();
+                let coding = self.layouts[at].of(&name);
+                let columns = shape.last().copied().unwrap_or(1);
+                let rows = shape.iter().product::<usize>() / columns.max(1);
+                let block = coding.block_of(rows, columns, scale.len()).map_err(|reason| Error::Tensors {
+                    place: self.place.clone(),
+                    report: format!("  {name} {shape:?}: {reason}"),
+                })?;
+                match coding.bits {
+                    Bits::Eight => Store::I8 { q, scale, block },
+                    Bits::Four => Store::I4 { q: q.into_iter().map(|b| b as u8).collect(), scale, block },
                 }
-                Store::I8 { q, block: width / (scale.len() / rows), scale }
             }
         };
         Ok((store, shape))
@@ -232,9 +233,17 @@ fn tensor_files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     )))
 }
 
-impl Model {
-    /// Loads a Hugging Face folder.
-    pub fn load(folder: &Path, options: &LoadOptions) -> Result<Loaded, Error> {
+/// A folder whose every tensor is accounted for, and none read.
+pub(crate) struct Opened {
+    pub(crate) arch: Arch,
+    unknown: Vec<String>,
+    pub(crate) source: Source,
+    /// The name of a tensor of the structure to its key in [`Source::found`].
+    pub(crate) keys: BTreeMap<String, String>,
+}
+
+impl Opened {
+    pub(crate) fn new(folder: &Path, options: &LoadOptions) -> Result<Opened, Error> {
         let config::ReadConfig { mut arch, unknown } = config::read(folder)?;
         let mut source = Source::open(folder)?;
         if let Some(keep) = options.keep_layers.filter(|k| *k < arch.layers) {
@@ -259,6 +268,14 @@ impl Model {
         fit_classes_to_file(&mut arch, &source, options);
         let missing_ok = head_names(&arch, headless || options.classes.is_some());
         let keys = account(&arch, &source, pooler, &missing_ok)?;
+        Ok(Opened { arch, unknown, source, keys })
+    }
+}
+
+impl Model {
+    /// Loads a Hugging Face folder.
+    pub fn load(folder: &Path, options: &LoadOptions) -> Result<Loaded, Error> {
+        let Opened { arch, unknown, source, keys } = Opened::new(folder, options)?;
         let mut builder = Builder { source, keys, options, report: vec![], made_new: vec![] };
         let model = builder.build(arch)?;
         if !builder.report.is_empty() {

@@ -139,6 +139,8 @@ fn config(folder: &Path, base: &Model, classes: Option<usize>) -> anyhow::Result
             object.insert(key.into(), json!("float32"));
         }
     }
+    // The weights are floats again, whatever the base's were.
+    object.remove("quantization_config");
     if let Some(classes) = classes {
         let architecture = match object.get("model_type").and_then(Value::as_str) {
             Some("bert") => "BertForSequenceClassification",
@@ -161,7 +163,7 @@ fn config(folder: &Path, base: &Model, classes: Option<usize>) -> anyhow::Result
 }
 
 /// The tokenizer and whatever else lies beside the weights.
-fn copy_beside(from: &Path, to: &Path) -> Result<(), sibo_files::Error> {
+pub(super) fn copy_beside(from: &Path, to: &Path) -> Result<(), sibo_files::Error> {
     let entries = std::fs::read_dir(from).map_err(|e| sibo_files::Error::io(from, "read the folder", e))?;
     for entry in entries.flatten() {
         let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());

@@ -16,6 +16,7 @@ mod inspect;
 mod merge;
 mod methods;
 mod overhead;
+mod quantize;
 mod quickstart;
 mod report;
 mod smoothing;
@@ -35,6 +36,7 @@ pub(crate) enum Command {
     Chat(chat::Args),
     Merge(merge::Args),
     Export(export::Args),
+    Quantize(quantize::Args),
     Methods(methods::Args),
     Tasks(tasks::Args),
     Inspect(inspect::Args),
@@ -61,6 +63,7 @@ pub(crate) fn run(command: Command, app: &App) -> anyhow::Result<()> {
         Command::Chat(args) => chat::run(args, app),
         Command::Merge(args) => merge::run(args, app),
         Command::Export(args) => export::run(args, app),
+        Command::Quantize(args) => quantize::run(args, app),
         Command::Methods(methods::Args {}) => methods::run(app),
         Command::Tasks(args) => tasks::run(args, app),
         Command::Inspect(args) => inspect::run(args, app),

@@ -96,8 +96,8 @@ impl Store {
         }
     }
 
-    /// All of it, widened.
-    pub(super) fn into_f32(self, inp: usize) -> Vec<f32> {
+    /// All of it, widened; `inp` is the length of a row.
+    pub fn into_f32(self, inp: usize) -> Vec<f32> {
         if let Store::F32(values) = self {
             return values;
         }
