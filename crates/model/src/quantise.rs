@@ -273,3 +273,6 @@ fn write_config(folder: &Path, output: &Path, usual: Coding) -> Result<(), Error
     let text = format!("{config:#}\n");
     Ok(sibo_files::write(&output.join("config.json"), text.as_bytes())?)
 }
+
+#[cfg(test)]
+mod tests;

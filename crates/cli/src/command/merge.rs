@@ -170,7 +170,9 @@ pub(super) fn copy_beside(from: &Path, to: &Path) -> Result<(), sibo_files::Erro
         let weights = [".safetensors", ".bin", ".index.json", ".gguf", ".h5", ".msgpack"]
             .iter()
             .any(|end| name.ends_with(end));
-        if !path.is_file() || weights || name == "config.json" || name.starts_with('.') {
+        // Checksums of the old folder's files would be lies in the new one.
+        let other = ["config.json", "SHA256SUMS"].contains(&name.as_str());
+        if !path.is_file() || weights || other || name.starts_with('.') {
             continue;
         }
         let bytes = std::fs::read(&path).map_err(|e| sibo_files::Error::io(&path, "read", e))?;
