@@ -48,7 +48,13 @@ fn a_quantised_model_is_near_and_small() {
         }
         assert_eq!(
             place.names(&output),
-            ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
+            [
+                "config.json",
+                "generation_config.json",
+                "model.safetensors",
+                "tokenizer.json",
+                "tokenizer_config.json"
+            ]
         );
         for compute in ["f32", "bf16"] {
             let moved = differ(&base, &traced(&place, &name, compute));
