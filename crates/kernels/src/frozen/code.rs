@@ -87,7 +87,9 @@ fn eight(values: &[f32], q: &mut [i8]) -> f32 {
 }
 
 /// Sixteen levels are so few that it pays to look for the scale: the largest magnitude as 7 or as -8, or somewhat
-/// clipped, whichever leaves the least squared error, and then the scale that fits its codes best.
+/// clipped, whichever leaves the least error, and then the scale that fits its codes best. A squared error counts in
+/// proportion to the magnitude that it befalls: large weights matter more than their number says (on SmolLM2-135M this
+/// takes a fifth off what coding adds to the loss; their square takes less).
 fn four(values: &[f32], q: &mut [i8]) -> f32 {
     /// Shares of the largest magnitude that are tried.
     const STEPS: u8 = 13;
@@ -101,8 +103,8 @@ fn four(values: &[f32], q: &mut [i8]) -> f32 {
         let share = 1.0 - 0.03 * f32::from(step);
         for scale in [share * most / 7.0, share * most / -8.0] {
             let inverse = 1.0 / scale;
-            let error: f32 =
-                values.iter().map(|v| (v - scale * nearest(v * inverse, -8.0, 7.0)).powi(2)).sum();
+            let moved = |v: &f32| v.abs() * (v - scale * nearest(v * inverse, -8.0, 7.0)).powi(2);
+            let error: f32 = values.iter().map(moved).sum();
             if error < best {
                 (best, found) = (error, scale);
             }
@@ -112,8 +114,8 @@ fn four(values: &[f32], q: &mut [i8]) -> f32 {
     for (q, v) in q.iter_mut().zip(values) {
         let code = nearest(v * (1.0 / found), -8.0, 7.0);
         *q = code as i8;
-        along += code * v;
-        square += code * code;
+        along += v.abs() * code * v;
+        square += v.abs() * code * code;
     }
     if square > 0.0 && (along / square).is_normal() { along / square } else { found }
 }
@@ -146,19 +148,21 @@ mod tests {
     }
 
     #[test]
-    fn four_bits_beat_the_plain_scale() {
+    fn four_bits_beat_the_plain_scale_where_weights_are_large() {
         let (out, inp, block) = (9, 64, 16);
         let mut values = noise(out * inp, 2);
         values.iter_mut().for_each(|v| *v = v.powi(3));
         let coded = encode(&values, inp, Bits::Four, block);
         let wide = decoded(&coded.store, out, inp);
+        let cost = |v: f32, w: f32| f64::from(v.abs()) * f64::from(v - w).powi(2);
         let plain = |group: &[f32]| -> f64 {
             let scale = group.iter().fold(0f32, |m, v| m.max(v.abs())) / 7.0;
-            group.iter().map(|v| f64::from(v - scale * (v / scale).round()).powi(2)).sum()
+            group.iter().map(|v| cost(*v, scale * (v / scale).round())).sum()
         };
         let naive: f64 = values.chunks(block).map(plain).sum();
+        let found: f64 = values.iter().zip(&wide).map(|(v, w)| cost(*v, *w)).sum();
+        assert!(found < 0.9 * naive && found > 0.1 * naive, "{found} against {naive}");
         let error: f64 = values.iter().zip(&wide).map(|(a, b)| f64::from(a - b).powi(2)).sum();
-        assert!(error < 0.9 * naive && error > 0.1 * naive, "{error} against {naive}");
         assert!((coded.error - error).abs() < 1e-6 * error);
     }
 

@@ -3,7 +3,7 @@
 //! features a scale per out feature. A product expands what it is about to multiply, into the cache.
 //!
 //! A value is code * scale rounded to bf16, which is what packing the widened weight gives: every product has the same
-//! bits as with [`super::pack::Packed`], scales below 2^-98 aside.
+//! bits as with [`super::pack::Packed`] (with 4 bits: scales below 2^-98 aside).
 
 use super::Store;
 use super::pack::{Facts, PANEL, round_to_bf16, widen};
@@ -145,14 +145,12 @@ impl<C: Code> Coded<C> {
         for (p, panel) in panels.chunks_exact_mut(nr * steps.count).enumerate() {
             let first = columns.first + p * nr;
             let (source, at) = (first / PANEL, first % PANEL);
-            let mut k = steps.first / 2;
-            for rows in panel.chunks_mut(2 * nr) {
+            for (k, rows) in (steps.first / 2..).zip(panel.chunks_mut(2 * nr)) {
                 let (even, odd) = rows.split_at_mut(nr);
                 let run = self.run(k);
                 let words = &self.at(source, k)[at..at + nr];
                 let scales = [run.even, run.odd].map(|b| &self.scales(source, b)[at..at + nr]);
                 C::widen(isa, words, scales, even, odd);
-                k += 1;
             }
         }
     }
@@ -211,7 +209,7 @@ mod tests {
 
     /// Rows, in and out features beside panels (32), pairs and cuts of the contraction, and blocks of one row, of even
     /// and of odd sizes.
-    const CASES: [(usize, usize, usize, usize); 7] = [
+    const CASES: [(usize, usize, usize, usize); 8] = [
         (1, 37, 65, 37),
         (1, 2, 1, 1),
         (3, 1090, 33, 109),
@@ -219,6 +217,7 @@ mod tests {
         (45, 70, 66, 7),
         (230, 96, 131, 32),
         (2, 1536, 40, 64),
+        (4, 12, 97, 3),
     ];
 
     /// The value that a product sees, from the stored integers alone.

@@ -1,9 +1,12 @@
-//! Codes into bf16 words with AVX-512 BF16: sixteen code words, 32 values, in ten instructions.
+//! Codes into bf16 words with AVX-512 BF16: sixteen code words, 32 values, in seven (8 bits) or ten (4 bits)
+//! instructions.
 
-use super::coded::{Code, Coded};
+use super::coded::{Code, Coded, Run};
 use super::pack::PANEL;
 use super::turn::{Square, Turnable};
-use crate::gemm::Span;
+use crate::Rows;
+use crate::gemm::{DEPTH, Span, dot_pairs};
+use rayon::prelude::*;
 use std::arch::x86_64::*;
 
 impl<C: Code> Turnable for Coded<C> {
@@ -33,55 +36,155 @@ pub(super) unsafe fn forward<C: Code>(w: &Coded<C>, columns: Span, steps: Span, 
 /// Pairs `first` on of panel `p`, as many as `words` has room for.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 unsafe fn pairs<C: Code>(w: &Coded<C>, p: usize, first: usize, words: &mut [u32]) {
-    let shares = if size_of::<C>() == 2 { 1.0 / 16_777_216.0 } else { 1.0 / 268_435_456.0 };
-    let share = _mm512_set1_ps(shares);
     let end = first + words.len() / PANEL;
     let mut k = first;
     while k < end {
         let run = w.run(k);
-        let (even, odd) = (w.scales(p, run.even), w.scales(p, run.odd));
-        // SAFETY: two vectors of sixteen are the 32 scales.
-        let scales = [0, 16].map(|h| unsafe {
-            let even = _mm512_loadu_ps(even.as_ptr().add(h));
-            (_mm512_mul_ps(even, share), _mm512_loadu_ps(odd.as_ptr().add(h)))
-        });
+        // SAFETY: the CPU has what it takes.
+        let scales = unsafe { scales(w, p, &run) };
         let stop = run.end.min(end);
         for words in words[(k - first) * PANEL..(stop - first) * PANEL].chunks_exact_mut(PANEL) {
-            let codes = w.at(p, k).as_ptr();
-            for (h, (even, odd)) in scales.into_iter().enumerate() {
-                // SAFETY: sixteen of the 32 code words and of the 32 words of a pair.
-                unsafe {
-                    let made = expand(codes.add(16 * h), even, odd);
-                    _mm512_storeu_si512(words.as_mut_ptr().add(16 * h).cast(), made);
-                }
+            // SAFETY: the code words and the words of a pair are 32.
+            unsafe {
+                let [low, high] = expand(w.at(p, k), &scales);
+                _mm512_storeu_si512(words.as_mut_ptr().cast(), low);
+                _mm512_storeu_si512(words.as_mut_ptr().add(16).cast(), high);
             }
             k += 1;
         }
     }
 }
 
-/// Sixteen code words as pairs of bf16. The even code is shifted to the top of its word, which its scale takes back:
-/// powers of two cost no rounding.
+/// What the codes of each half of a panel are multiplied by. Eight bits: the scales of the first and of the last eight
+/// out features, each for the even and the odd in feature side by side, as their bytes lie. Four bits: the scales of
+/// the even in features, which take back a shift by 28 bits, and those of the odd ones.
+type Factors = [[__m512; 2]; 2];
+
+/// The factors of a run of pairs in panel `p`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-unsafe fn expand<C: Code>(codes: *const C, even: __m512, odd: __m512) -> __m512i {
-    // SAFETY: the caller's promise of sixteen code words.
-    let (low, high) = unsafe {
+unsafe fn scales<C: Code>(w: &Coded<C>, p: usize, run: &Run) -> Factors {
+    let (even, odd) = (w.scales(p, run.even), w.scales(p, run.odd));
+    [0, 16].map(|h| {
+        // SAFETY: two vectors of sixteen are the 32 scales.
+        let (even, odd) =
+            unsafe { (_mm512_loadu_ps(even.as_ptr().add(h)), _mm512_loadu_ps(odd.as_ptr().add(h))) };
         if size_of::<C>() == 2 {
-            let words = _mm512_cvtepi16_epi32(_mm256_loadu_si256(codes.cast()));
-            (_mm512_slli_epi32::<24>(words), _mm512_srai_epi32::<8>(words))
+            let first = _mm512_set_epi32(23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+            let last = _mm512_add_epi32(first, _mm512_set1_epi32(8));
+            [_mm512_permutex2var_ps(even, first, odd), _mm512_permutex2var_ps(even, last, odd)]
         } else {
-            let words = _mm512_cvtepi8_epi32(_mm_loadu_si128(codes.cast()));
-            (_mm512_slli_epi32::<28>(words), _mm512_srai_epi32::<4>(words))
+            [_mm512_mul_ps(even, _mm512_set1_ps(1.0 / 268_435_456.0)), odd]
+        }
+    })
+}
+
+/// The code words of a pair as pairs of bf16.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+unsafe fn expand<C: Code>(codes: &[C; PANEL], factors: &Factors) -> [__m512i; 2] {
+    let at: *const C = codes.as_ptr();
+    let half = |h: usize| {
+        let [first, last] = factors[h];
+        // SAFETY: sixteen of the 32 code words; both results are 512 bits of plain data.
+        unsafe {
+            if size_of::<C>() == 2 {
+                let at = at.add(16 * h).cast::<__m128i>();
+                let low = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(at)));
+                let high = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(at.add(1))));
+                let both = _mm512_cvtne2ps_pbh(_mm512_mul_ps(high, last), _mm512_mul_ps(low, first));
+                std::mem::transmute::<__m512bh, __m512i>(both)
+            } else {
+                let words = _mm512_cvtepi8_epi32(_mm_loadu_si128(at.add(16 * h).cast()));
+                let even = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_slli_epi32::<28>(words)), first);
+                let odd = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_srai_epi32::<4>(words)), last);
+                // Sixteen even values, then sixteen odd ones; they are wanted side by side.
+                let both = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(odd, even));
+                let order = _mm512_set_epi16(
+                    31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4,
+                    19, 3, 18, 2, 17, 1, 16, 0,
+                );
+                _mm512_permutexvar_epi16(order, both)
+            }
         }
     };
-    let low = _mm512_mul_ps(_mm512_cvtepi32_ps(low), even);
-    let high = _mm512_mul_ps(_mm512_cvtepi32_ps(high), odd);
-    // Sixteen even values, then sixteen odd ones; they are wanted side by side.
-    let both: __m512i = unsafe { std::mem::transmute(_mm512_cvtne2ps_pbh(high, low)) };
-    let order = _mm512_set_epi16(
-        31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18,
-        2, 17, 1, 16, 0,
-    );
-    _mm512_permutexvar_epi16(order, both)
+    [half(0), half(1)]
+}
+
+/// The most rows of x for which [`few_rows`] pays.
+pub(super) const FEW: usize = 4;
+
+/// Panels in one task.
+const TASK: usize = 4;
+
+/// y = x W^T for up to [`FEW`] rows of x, without a stop in the cache for the expanded weight. Every sum has the order
+/// that the engine gives it. x: pairs of bf16, `pairs` for each row.
+///
+/// # Safety
+/// The CPU has AVX-512 F, BW and BF16.
+pub(super) unsafe fn few_rows<C: Code>(w: &Coded<C>, x: &[u32], y: &mut Rows) {
+    let (rows, panels) = (y.rows(), w.facts.out.div_ceil(PANEL));
+    crate::work::add_bf16_pairs(rows * w.facts.out * w.facts.pairs);
+    let mut made = Rows::scratch(panels, rows * PANEL);
+    let task = |(i, made): (usize, &mut [f32])| {
+        for (p, made) in made.chunks_exact_mut(rows * PANEL).enumerate() {
+            let p = i * TASK + p;
+            // SAFETY: the caller's promise.
+            unsafe {
+                match rows {
+                    1 => panel::<C, 1>(w, p, x, made),
+                    2 => panel::<C, 2>(w, p, x, made),
+                    3 => panel::<C, 3>(w, p, x, made),
+                    _ => panel::<C, FEW>(w, p, x, made),
+                }
+            }
+        }
+    };
+    made.data_mut().par_chunks_mut(TASK * rows * PANEL).enumerate().for_each(task);
+    for t in 0..rows {
+        for (p, to) in y.row_mut(t).chunks_mut(PANEL).enumerate() {
+            to.copy_from_slice(&made.row(p)[t * PANEL..t * PANEL + to.len()]);
+        }
+    }
+}
+
+/// The results of T rows and the out features of panel `p`.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+unsafe fn panel<C: Code, const T: usize>(w: &Coded<C>, p: usize, x: &[u32], made: &mut [f32]) {
+    let pairs = w.facts.pairs;
+    let mut sums = [[_mm512_setzero_ps(); 2]; T];
+    for from in (0..pairs).step_by(DEPTH) {
+        let end = pairs.min(from + DEPTH);
+        let mut acc = [[_mm512_setzero_ps(); 2]; T];
+        let mut k = from;
+        while k < end {
+            let run = w.run(k);
+            // SAFETY: the caller's promise.
+            let factors = unsafe { scales(w, p, &run) };
+            for k in k..run.end.min(end) {
+                // SAFETY: as above.
+                let words = unsafe { expand(w.at(p, k), &factors) }.map(|w| _mm512_castsi512_ps(w));
+                for (t, acc) in acc.iter_mut().enumerate() {
+                    let value = _mm512_castsi512_ps(_mm512_set1_epi32(x[t * pairs + k] as i32));
+                    acc[0] = dot_pairs(value, words[0], acc[0]);
+                    acc[1] = dot_pairs(value, words[1], acc[1]);
+                }
+            }
+            k = run.end.min(end);
+        }
+        for (sums, acc) in sums.iter_mut().zip(acc) {
+            *sums = if from == 0 {
+                acc
+            } else {
+                [_mm512_add_ps(sums[0], acc[0]), _mm512_add_ps(sums[1], acc[1])]
+            };
+        }
+    }
+    for (sums, made) in sums.iter().zip(made.chunks_exact_mut(PANEL)) {
+        // SAFETY: a row of a panel has 32 results.
+        unsafe {
+            _mm512_storeu_ps(made.as_mut_ptr(), sums[0]);
+            _mm512_storeu_ps(made.as_mut_ptr().add(16), sums[1]);
+        }
+    }
 }

@@ -13,6 +13,15 @@ use crate::isa::{Isa, isa, kernel};
 
 /// y = x W^T; x (T, K), y (T, N).
 pub(super) fn forward(w: &Panels, x: &Rows, y: &mut Rows) {
+    #[cfg(target_arch = "x86_64")]
+    if isa() == Isa::Avx512Bf16 && (1..=super::expand::FEW).contains(&x.rows()) && w.facts().pairs > 0 {
+        // SAFETY: the instruction set is that one.
+        match w {
+            Panels::Eight(w) => return unsafe { super::expand::few_rows(w, &narrow_rows(x), y) },
+            Panels::Four(w) => return unsafe { super::expand::few_rows(w, &narrow_rows(x), y) },
+            Panels::Bf16(_) => {}
+        }
+    }
     let target = Target { alpha: 1.0, beta: 0.0, c: y.data_mut().as_mut_ptr(), row: w.facts().out };
     multiply(w, x, target, Direction::Forward);
 }
@@ -98,6 +107,16 @@ fn narrow_body<const FMA: bool>(x: &[f32], to: &mut [u16]) {
     for (to, x) in to.iter_mut().zip(x) {
         *to = round_to_bf16(*x);
     }
+}
+
+/// Rows as pairs of bf16, the last pair filled up with zero.
+#[cfg(target_arch = "x86_64")]
+fn narrow_rows(x: &Rows) -> Vec<u32> {
+    let pair = |pair: &[f32]| {
+        let odd = pair.get(1).map_or(0, |v| u32::from(round_to_bf16(*v)));
+        u32::from(round_to_bf16(pair[0])) | odd << 16
+    };
+    (0..x.rows()).flat_map(|t| x.row(t).chunks(2).map(pair)).collect()
 }
 
 kernel!(fn round(x: &[f32], to: &mut [f32]) = round_body);
