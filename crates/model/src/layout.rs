@@ -13,8 +13,8 @@ use sibo_files::TensorFile;
 use sibo_kernels::frozen::Bits;
 use std::collections::BTreeMap;
 
-/// `quant_method` in the `quantization_config` of `config.json`, by which other programs know that they cannot read the
-/// weights.
+/// `quant_method` in the `quantization_config` of `config.json`, by which other programs can tell that the weights are
+/// codes.
 pub(crate) const METHOD: &str = "sibo";
 /// The string of the header.
 pub(crate) const STRING: &str = "sibo.quant";

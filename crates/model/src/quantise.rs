@@ -263,8 +263,8 @@ fn made(
     })
 }
 
-/// The model's `config.json` with a note by which programs that do not know the layout refuse the weights, where they
-/// would take codes for weights.
+/// The model's `config.json` with a note by which other programs can tell that the weights are codes. transformers says
+/// that it does not know the method, and loads them all the same.
 fn write_config(folder: &Path, output: &Path, usual: Coding) -> Result<(), Error> {
     let mut config = sibo_files::json::read(&folder.join("config.json"))?;
     let mut note = usual.to_json();

@@ -17,8 +17,8 @@ memory, too, and are expanded where they are multiplied; with f32 they are widen
     sibo train recipe.toml --set model=smollm2-135m-int8
 
 A head that shares its matrix with the embedding gets 8 bits, also under --bits 4. Norms, biases, embeddings that \
-multiply nothing, poolers and classifiers stay as they are. The layout is sibo's own: transformers refuses the folder \
-instead of taking codes for weights. An adapter that was trained on the one model fits the other, and differs from it by \
+multiply nothing, poolers and classifiers stay as they are. The layout is sibo's own; transformers warns that \
+it does not know it, and what it then loads are codes, not weights. An adapter that was trained on the one model fits the other, and differs from it by \
 the rounding error.";
 
 /// Write a model with its frozen weights in 8 or 4 bits
