@@ -88,8 +88,7 @@ fn eight(values: &[f32], q: &mut [i8]) -> f32 {
 
 /// Sixteen levels are so few that it pays to look for the scale: the largest magnitude as 7 or as -8, or somewhat
 /// clipped, whichever leaves the least error, and then the scale that fits its codes best. A squared error counts in
-/// proportion to the magnitude that it befalls: large weights matter more than their number says (on SmolLM2-135M this
-/// takes a sixth off what coding adds to the loss).
+/// proportion to the magnitude that it befalls; what that gave and cost on a real model stands in docs/quantised.md.
 fn four(values: &[f32], q: &mut [i8]) -> f32 {
     /// Shares of the largest magnitude that are tried.
     const STEPS: u8 = 13;
