@@ -37,7 +37,7 @@ pub(crate) struct Args {
     /// SIBO's share of the first representation, 0 < LAMBDA < 1
     #[arg(long, value_name = "LAMBDA", default_value_t = 0.2)]
     lambda: f32,
-    /// Change one value of the method, as [adapter] in a recipe: r=32, bottleneck_size=64
+    /// Change one value of the method, as `[adapter]` in a recipe: r=32, bottleneck_size=64
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Batches: rows x tokens of each

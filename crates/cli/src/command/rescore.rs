@@ -24,7 +24,7 @@ Of several results in a folder the last is read; a results_<date>.json can be na
 #[derive(Debug, clap::Args)]
 #[command(long_about = LONG_ABOUT)]
 pub(crate) struct Args {
-    /// The folder of results, or one results_<date>.json
+    /// The folder of results, or one `results_<date>.json`
     #[arg(value_name = "RESULTS")]
     results: PathBuf,
     /// Readings instead of the task's own, separated by commas: last-number, first-letter, answer-is-letter,

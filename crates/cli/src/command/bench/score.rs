@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 pub(super) struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// Contexts, each with its continuations: {"questions": [[[5, 9], [[7], [8, 3]]]]}
+    /// Contexts, each with its continuations: `{"questions": [[[5, 9], [[7], [8, 3]]]]}`
     #[arg(long, value_name = "FILE.json")]
     ids: PathBuf,
     /// Questions at a time, as `sibo eval --batch`
