@@ -11,7 +11,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     write_by(path, |file| file.write_all(bytes))
 }
 
-/// As [`write`], with contents that `fill` writes piece by piece, so that a large file needs no copy in memory.
+/// As [`write()`], with contents that `fill` writes piece by piece, so that a large file needs no copy in memory.
 pub fn write_by(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<(), Error> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(|e| Error::io(folder, "create the folder", e))?;

@@ -167,73 +167,9 @@ impl Model {
     }
 }
 
-/// Tests that read what the whole process has counted run one at a time.
-#[cfg(test)]
-pub(crate) static COUNTERS: std::sync::Mutex<()> = std::sync::Mutex::new(());
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Batch, Labels, LoadOptions, Row};
-    use serde_json::json;
-    use sibo_kernels::pool;
-    use std::path::Path;
-
-    /// The tiny models of the parity tests, with rows long enough that activations outweigh the rest.
-    fn counted(model: &str, adapter: serde_json::Value, recompute: bool) -> (usize, usize) {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/models").join(model);
-        let mut model = crate::Model::load(&folder, &LoadOptions::default()).unwrap().model;
-        let config = sibo_peft::AdapterConfig::from_recipe("test", &adapter).unwrap();
-        model.attach(&config, 3).unwrap();
-        let rows: Vec<Row> = (0..300u64)
-            .map(|i| Row {
-                ids: (0..29).map(|j| 3 + (i as u32 + j) % 40).collect(),
-                types: vec![],
-                sample: i,
-            })
-            .collect();
-        let labels = match model.classes() {
-            Some(_) => Labels::Classes(rows.iter().map(|r| r.ids[0] % 2).collect()),
-            None => {
-                Labels::Tokens(rows.iter().map(|r| r.ids.iter().map(|id| i64::from(*id)).collect()).collect())
-            }
-        };
-        let batch = Batch::new(model.arch(), &rows).unwrap();
-        let input = PlanInput {
-            tokens: batch.tokens(),
-            labelled: Model::count_labels(&labels),
-            recompute,
-            moments: 2,
-        };
-        let plan = model.plan(&input);
-        let before = pool::live_bytes();
-        pool::reset_peak();
-        model.forward_backward(&batch, &labels, 1.0, None, recompute);
-        (plan.kept + plan.working, pool::peak_bytes() - before)
-    }
-
-    /// One test, one after another: the allocator's count is the process's.
-    #[test]
-    fn the_plan_is_what_is_allocated() {
-        let _alone = COUNTERS.lock().unwrap();
-        let lora = |targets: &[&str]| json!({"method": "lora", "r": 5, "target_modules": targets});
-        for (model, adapter) in [
-            ("llama-gqa", lora(&["q_proj", "up_proj", "down_proj"])),
-            ("gptj", lora(&["q_proj", "fc_in"])),
-            ("llama-tied", json!({"method": "houlsby", "bottleneck_size": 7})),
-            ("bert-classifier", lora(&["query", "value"])),
-            ("bert-classifier", json!({"method": "pfeiffer", "bottleneck_size": 7})),
-        ] {
-            for recompute in [false, true] {
-                let (planned, measured) = counted(model, adapter.clone(), recompute);
-                let ratio = planned as f64 / measured as f64;
-                assert!(
-                    (0.9..1.1).contains(&ratio),
-                    "{model}, recompute {recompute}: planned {planned}, allocated {measured} ({ratio:.2})"
-                );
-            }
-        }
-    }
 
     #[test]
     fn what_does_not_fit_is_refused_with_what_would() {
