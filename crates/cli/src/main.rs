@@ -14,6 +14,7 @@ mod progress;
 mod record;
 mod speaker;
 mod study;
+mod trial;
 
 fn main() -> std::process::ExitCode {
     app::main()

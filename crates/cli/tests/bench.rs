@@ -33,7 +33,44 @@ fn a_training_step_starts_at_the_loss_of_the_reference() {
     let mut file = TensorFile::open(&folder.join("expected.safetensors")).unwrap();
     let loss = f64::from(file.read("loss").unwrap().into_f32()[0]);
     assert!((found - loss).abs() < 1e-4 * loss, "{found} {loss}");
-    fails(&mut bench("train", &folder.join("ids.json")), 1, &["needs an adapter"]);
+    let unlabelled = tempfile::tempdir().unwrap();
+    let ids = unlabelled.path().join("ids.json");
+    std::fs::write(&ids, r#"{"input_ids": [[5, 9, 12]]}"#).unwrap();
+    fails(&mut bench("train", &ids), 1, &["ids.json: a training step needs labels"]);
+}
+
+/// A model of random weights, coded, and a fresh adapter on it: what large shapes are measured with.
+#[test]
+fn a_model_of_random_weights_takes_steps() {
+    let dir = tempfile::tempdir().unwrap();
+    let shape = data().join("models/gptj/config.json");
+    for bits in ["16", "8"] {
+        let output = dir.path().join(bits);
+        let mut command = sibo();
+        command
+            .args(["bench", "model", "--bits", bits, "--json", "--shape"])
+            .arg(&shape)
+            .arg("--output")
+            .arg(&output);
+        let written: Value = serde_json::from_str(&succeeds(&mut command)).unwrap();
+        assert_eq!(written["shards"], 1);
+        let mut command = sibo();
+        command
+            .args(["bench", "train", "--shape", "2x7", "--set", "r=3", "--rounds", "3", "--json", "--model"]);
+        line(command.arg(&output));
+        fails(
+            sibo().args(["bench", "model", "--shape", "llama-7b", "--output"]).arg(&output),
+            1,
+            &["is there already"],
+        );
+    }
+    let lost = dir.path().join("none");
+    fails(
+        sibo().args(["bench", "model", "--shape", "opt-6b", "--output"]).arg(&lost),
+        1,
+        &["llama-7b, gptj-6b"],
+    );
+    assert!(!lost.exists());
 }
 
 /// Scoring and generation see the same prompt, so they find the same loss of its last tokens.

@@ -5,9 +5,11 @@
 
 pub mod atomic;
 pub mod json;
+mod space;
 pub mod tensors;
 
 pub use atomic::{write, write_all_or_nothing, write_by};
+pub use space::free_bytes;
 pub use tensors::{
     Planned, Tensor, TensorFile, Type, Values, write_planned, write_tensors, write_tensors_to,
 };

@@ -266,6 +266,13 @@ pub struct Planned {
     pub shape: Vec<usize>,
 }
 
+impl Planned {
+    /// Bytes of its values.
+    pub fn bytes(&self) -> usize {
+        self.shape.iter().product::<usize>() * self.kind.bytes()
+    }
+}
+
 /// Writes a safetensors file of tensors of any type, whole or not at all: the header from `planned`, then the values of
 /// each in turn as `values` gives them, so that one tensor at a time is in memory.
 ///

@@ -9,7 +9,7 @@
 
 use crate::Error;
 use serde_json::{Value, json};
-use sibo_files::TensorFile;
+use sibo_files::{Planned, TensorFile, Type};
 use sibo_kernels::frozen::Bits;
 use std::collections::BTreeMap;
 
@@ -22,6 +22,20 @@ pub(crate) const STRING: &str = "sibo.quant";
 /// The name of a coded tensor's scales.
 pub(crate) fn scale_name(name: &str) -> String {
     format!("{name}.scale")
+}
+
+/// The tensors of a file by which one of this shape is kept, in their order: itself in type `stored`, or, where it is
+/// coded, its scales and its codes.
+pub(crate) fn planned(name: &str, shape: &[usize], stored: Type, coding: Option<Coding>) -> Vec<Planned> {
+    let plan = |name: &str, kind, shape: &[usize]| Planned { name: name.into(), kind, shape: shape.to_vec() };
+    let Some(coding) = coding else { return vec![plan(name, stored, shape)] };
+    let (rows, columns) = (shape[0], shape[1]);
+    let width = match coding.bits {
+        Bits::Eight => columns,
+        Bits::Four => columns / 2,
+    };
+    let scales = columns / coding.block.unwrap_or(columns).max(1);
+    vec![plan(&scale_name(name), Type::F32, &[rows, scales]), plan(name, Type::I8, &[rows, width])]
 }
 
 /// How one tensor is coded.
@@ -60,6 +74,13 @@ impl Coding {
             Bits::Four => 4,
         };
         json!({"bits": bits, "block": self.block.map_or("row".into(), Value::from)})
+    }
+
+    /// The note in `config.json`.
+    pub(crate) fn note(self) -> Value {
+        let mut note = self.to_json();
+        note["quant_method"] = json!(METHOD);
+        note
     }
 
     /// The columns that share a scale in a matrix with so many scales.

@@ -4,7 +4,6 @@ use crate::Error;
 use crate::arch::{Arch, HeadKind};
 use crate::layout::{self, Coding, Layout};
 use crate::load::{LoadOptions, Opened};
-use serde_json::json;
 use sibo_files::{Planned, Type, Values};
 use sibo_kernels::frozen::{Bits, Store, encode};
 use std::collections::BTreeMap;
@@ -77,6 +76,13 @@ struct Piece {
     kind: Option<usize>,
 }
 
+impl Piece {
+    /// The tensors of the new file that come of it.
+    fn planned(&self) -> Vec<Planned> {
+        layout::planned(&self.name, &self.shape, self.stored, self.coding)
+    }
+}
+
 /// Writes `model.safetensors` and `config.json` of the model in `folder` into `output`, with the matrices of its layers
 /// and its language head coded in `bits`. A head that is also the embedding gets 8 bits at least: its errors reach every
 /// logit and every token's h0. Norms, biases, embeddings that are no product, poolers and classifiers are kept.
@@ -91,7 +97,7 @@ pub fn quantise(folder: &Path, output: &Path, bits: Bits, block: Option<usize>) 
     let (pieces, mut kinds) = sorted(&opened, usual);
     refuse_blocks(&opened.source.place, &pieces)?;
     let layout = layout_of(usual, &pieces);
-    let planned: Vec<Planned> = pieces.iter().flat_map(planned).collect();
+    let planned: Vec<Planned> = pieces.iter().flat_map(Piece::planned).collect();
     let strings = BTreeMap::from([(layout::STRING.to_string(), layout.to_json().to_string())]);
     let mut piece = pieces.iter();
     // The codes of the tensor whose scales were just written.
@@ -133,9 +139,7 @@ fn sorted(opened: &Opened, usual: Coding) -> (Vec<Piece>, Vec<QuantisedKind>) {
         // Accounting has let no tensor of another type pass that reading would not name.
         let stored = opened.source.files[*at].stored(file_name).unwrap_or(Type::F32);
         let product = product(&opened.arch, &name, &shape);
-        let coding = product
-            .as_ref()
-            .map(|product| Coding { bits: if product.tied { Bits::Eight } else { usual.bits }, ..usual });
+        let coding = product.as_ref().map(|product| product.coding(usual));
         let kind = product.map(|product| {
             kinds.iter().position(|k| k.name == product.kind).unwrap_or_else(|| {
                 kinds.push(QuantisedKind::new(&product.kind, coding.map(|c| c.bits)));
@@ -148,25 +152,29 @@ fn sorted(opened: &Opened, usual: Coding) -> (Vec<Piece>, Vec<QuantisedKind>) {
         to.numbers += numbers;
         to.before += numbers * stored.bytes();
         let piece = Piece { key: key.clone(), name: file_name.clone(), shape, stored, coding, kind };
-        to.after += planned(&piece).iter().map(bytes).sum::<usize>();
+        to.after += piece.planned().iter().map(Planned::bytes).sum::<usize>();
         pieces.push(piece);
     }
     kinds.push(kept);
     (pieces, kinds)
 }
 
-fn bytes(planned: &Planned) -> usize {
-    planned.shape.iter().product::<usize>() * planned.kind.bytes()
-}
-
 /// A matrix that rows are multiplied with.
-struct Product {
+pub(crate) struct Product {
     kind: String,
     /// It is the head and the embedding.
     tied: bool,
 }
 
-fn product(arch: &Arch, name: &str, shape: &[usize]) -> Option<Product> {
+impl Product {
+    /// How it is coded where the others are coded so.
+    pub(crate) fn coding(&self, usual: Coding) -> Coding {
+        Coding { bits: if self.tied { Bits::Eight } else { usual.bits }, ..usual }
+    }
+}
+
+/// What `name` is, if rows are multiplied with it in the layers or the language head.
+pub(crate) fn product(arch: &Arch, name: &str, shape: &[usize]) -> Option<Product> {
     let path = name.strip_suffix(".weight").filter(|_| shape.len() == 2)?;
     let below = |l: usize| path.strip_prefix(&arch.layer_path(l))?.strip_prefix('.');
     if let Some(kind) = (0..arch.layers).find_map(below) {
@@ -177,22 +185,6 @@ fn product(arch: &Arch, name: &str, shape: &[usize]) -> Option<Product> {
     let head = causal && path == "lm_head";
     let kind = if tied { format!("{} (tied to the head)", arch.names.words) } else { path.into() };
     (tied || head).then_some(Product { kind, tied })
-}
-
-/// The tensors of the new file that come of one.
-fn planned(piece: &Piece) -> Vec<Planned> {
-    let plan = |name: &str, kind, shape: &[usize]| Planned { name: name.into(), kind, shape: shape.to_vec() };
-    let Some(coding) = piece.coding else { return vec![plan(&piece.name, piece.stored, &piece.shape)] };
-    let (rows, columns) = (piece.shape[0], piece.shape[1]);
-    let width = match coding.bits {
-        Bits::Eight => columns,
-        Bits::Four => columns / 2,
-    };
-    let scales = columns / coding.block.unwrap_or(columns).max(1);
-    vec![
-        plan(&layout::scale_name(&piece.name), Type::F32, &[rows, scales]),
-        plan(&piece.name, Type::I8, &[rows, width]),
-    ]
 }
 
 fn refuse_blocks(place: &str, pieces: &[Piece]) -> Result<(), Error> {
@@ -267,9 +259,7 @@ fn made(
 /// that it does not know the method, and loads them all the same.
 fn write_config(folder: &Path, output: &Path, usual: Coding) -> Result<(), Error> {
     let mut config = sibo_files::json::read(&folder.join("config.json"))?;
-    let mut note = usual.to_json();
-    note["quant_method"] = json!(layout::METHOD);
-    config["quantization_config"] = note;
+    config["quantization_config"] = usual.note();
     let text = format!("{config:#}\n");
     Ok(sibo_files::write(&output.join("config.json"), text.as_bytes())?)
 }

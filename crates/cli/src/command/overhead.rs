@@ -2,15 +2,14 @@
 
 use crate::app::App;
 use crate::places::ComputeArg;
+use crate::trial::{MethodArgs, Shape};
 use serde_json::{Value, json};
 use sibo_kernels::{pool, work};
-use sibo_model::{Batch, Labels, LoadOptions, Model, PlanInput, Row, StepCount};
-use sibo_peft::AdapterConfig;
+use sibo_model::{Batch, Labels, LoadOptions, Model, PlanInput, StepCount};
 use sibo_report::plot::{WIDE, stand_alone};
 use sibo_report::{Axis, Cell, Column, LineChart, Series, Table, Tone, terminal};
 use sibo_train::optim::Optimiser;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Instant;
 
 const LONG_ABOUT: &str = "\
@@ -31,15 +30,11 @@ pub(crate) struct Args {
     /// A name below --models, a folder, or a hub id
     #[arg(value_name = "MODEL")]
     model: String,
-    /// What is trained; `sibo methods` lists them
-    #[arg(long, value_name = "METHOD", default_value = "lora")]
-    method: String,
+    #[command(flatten)]
+    method: MethodArgs,
     /// SIBO's share of the first representation, 0 < LAMBDA < 1
     #[arg(long, value_name = "LAMBDA", default_value_t = 0.2)]
     lambda: f32,
-    /// Change one value of the method, as `[adapter]` in a recipe: r=32, bottleneck_size=64
-    #[arg(long, value_name = "KEY=VALUE")]
-    set: Vec<String>,
     /// Batches: rows x tokens of each
     #[arg(
         long,
@@ -57,30 +52,6 @@ pub(crate) struct Args {
     /// Also draw time and operations over the tokens of a step into this file
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
-}
-
-/// `4x128`
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Shape {
-    rows: usize,
-    tokens: usize,
-}
-
-impl FromStr for Shape {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (rows, tokens) = text.split_once('x').ok_or("write ROWSxTOKENS, such as 4x128")?;
-        let number = |word: &str| match word.trim().parse::<usize>() {
-            Ok(n) if (1..=1 << 20).contains(&n) => Ok(n),
-            _ => Err(format!("`{word}` is not a number from 1 to {}", 1 << 20)),
-        };
-        let shape = Shape { rows: number(rows)?, tokens: number(tokens)? };
-        if shape.tokens < 2 {
-            return Err("a row needs two tokens at least: the first predicts the second".into());
-        }
-        Ok(shape)
-    }
 }
 
 /// What steps of one kind cost.
@@ -129,21 +100,14 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
 
 /// The model with a fresh adapter, drawn from one seed whatever lambda is.
 fn attached(base: &Model, args: &Args, lambda: f32) -> anyhow::Result<Model> {
-    let mut recipe = json!({ "adapter": { "method": args.method } });
-    for assignment in &args.set {
-        sibo_train::recipe::set(&mut recipe, &format!("adapter.{assignment}"))?;
-    }
-    if lambda != 0.0 {
-        sibo_train::recipe::set(&mut recipe, &format!("adapter.sibo.lambda={lambda}"))?;
-    }
-    let config = AdapterConfig::from_recipe("--method and --set", &recipe["adapter"])?;
+    let config = args.method.config(lambda)?;
     let mut model = base.clone();
     sibo_train::prepare::attach(&mut model, &config, &args.model, 1)?;
     Ok(model)
 }
 
 fn measure(plain: &mut Model, boosted: &mut Model, shape: Shape, rounds: u16) -> anyhow::Result<Line> {
-    let (rows, labels) = rows(plain, shape)?;
+    let (rows, labels) = shape.rows(plain)?;
     let batch = Batch::new(plain.arch(), &rows)?;
     let labelled = Model::count_labels(&labels);
     let formula = plain.count_step(&vec![shape.tokens; shape.rows], labelled, false);
@@ -164,33 +128,6 @@ fn measure(plain: &mut Model, boosted: &mut Model, shape: Shape, rounds: u16) ->
     }
     let [Some(plain), Some(boosted)] = costs else { anyhow::bail!("no step was taken") };
     Ok(Line { shape, formula, planned: plan.kept + plan.working, plain, boosted })
-}
-
-/// Rows of arbitrary ids, all of them labelled.
-fn rows(model: &Model, shape: Shape) -> anyhow::Result<(Vec<Row>, Labels)> {
-    let vocabulary = model.arch().vocab;
-    let id = |row: usize, t: usize| ((row * 7919 + t * 104_729 + 11) % vocabulary) as u32;
-    let rows: Vec<Row> = (0..shape.rows)
-        .map(|r| Row {
-            ids: (0..shape.tokens).map(|t| id(r, t)).collect(),
-            sample: r as u64,
-            ..Row::default()
-        })
-        .collect();
-    let labels = match (model.classes(), model.is_causal()) {
-        (Some(1), _) => Labels::Values(vec![0.5; shape.rows]),
-        (Some(classes), _) => Labels::Classes((0..shape.rows).map(|r| (r % classes) as u32).collect()),
-        (None, true) => {
-            Labels::Tokens(rows.iter().map(|r| r.ids.iter().map(|id| i64::from(*id)).collect()).collect())
-        }
-        (None, false) => {
-            anyhow::bail!(
-                "a training step needs a head, and this folder has none: give a language model or a classifier"
-            )
-        }
-    };
-    labels.check(&rows, model.arch())?;
-    Ok((rows, labels))
 }
 
 fn step(model: &mut Model, batch: &Batch, labels: &Labels, optimiser: &mut Optimiser) -> Cost {
@@ -234,7 +171,7 @@ const MIB: f64 = 1048576.0;
 fn table(args: &Args, plain: &Model, boosted: &Model, lines: &[Line]) -> Table {
     let (a, b) = (plain.params().numbers(), boosted.params().numbers());
     let injected = boosted.adapter().map_or(0, |a| a.injected.len());
-    let mut table = Table::new(format!("A training step of {} with {}, without SIBO and with it", args.model, args.method))
+    let mut table = Table::new(format!("A training step of {} with {}, without SIBO and with it", args.model, args.method.method))
         .column(Column::text("rows x tokens"))
         .column(Column::number("by formula", 2).unit("GFLOP"))
         .column(Column::number("counted", 2))
@@ -276,13 +213,13 @@ fn chart(args: &Args, lines: &[Line]) -> LineChart {
         order.iter().map(|line| (line.tokens(), value(line))).collect()
     };
     LineChart {
-        title: format!("Time of a training step: {} with {}", args.model, args.method),
+        title: format!("Time of a training step: {} with {}", args.model, args.method.method),
         caption: format!("Medians of {} rounds in turn; SIBO with lambda {}.", args.rounds, args.lambda),
         x: Axis::new("tokens of a step", 0).log(),
         y: Axis::new("time", 3).unit("s").log(),
         series: vec![
-            Series::new(args.method.as_str(), Tone::Plain, points(&|l| l.plain.time())),
-            Series::new(format!("SIBO-{}", args.method), Tone::Sibo, points(&|l| l.boosted.time())),
+            Series::new(args.method.method.as_str(), Tone::Plain, points(&|l| l.plain.time())),
+            Series::new(format!("SIBO-{}", args.method.method), Tone::Sibo, points(&|l| l.boosted.time())),
         ],
         band: None,
     }
@@ -305,21 +242,8 @@ fn as_json(args: &Args, plain: &Model, boosted: &Model, lines: &[Line]) -> Value
         })
         .collect();
     json!({
-        "model": args.model, "method": args.method, "lambda": args.lambda,
+        "model": args.model, "method": args.method.method, "lambda": args.lambda,
         "trained_numbers": {"plain": plain.params().numbers(), "sibo": boosted.params().numbers()},
         "isa": sibo_kernels::isa::isa().name(), "threads": sibo_kernels::threads(), "shapes": rows,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shapes_are_read_and_wrong_ones_said() {
-        assert_eq!("4x128".parse(), Ok(Shape { rows: 4, tokens: 128 }));
-        assert!("4".parse::<Shape>().unwrap_err().contains("ROWSxTOKENS"));
-        assert!("4xmany".parse::<Shape>().unwrap_err().contains("`many`"));
-        assert!("4x1".parse::<Shape>().unwrap_err().contains("two tokens"));
-    }
 }

@@ -7,13 +7,15 @@ use std::time::Instant;
 
 mod generate;
 mod machine;
+mod model;
 mod score;
 mod train;
 
 const LONG_ABOUT: &str = "\
 Times one kind of work on given token ids, for a comparison with other programs: once to warm up, then the rounds that \
 count. Prints their median, the largest memory that the process has held, the operations and bytes that were counted \
-meanwhile, and a loss by which the same work of another program is recognised. Nothing is written.";
+meanwhile, and a loss by which the same work of another program is recognised. Only `model` writes: a folder of random \
+weights in the shape of a large model, for steps on what is too large to fetch.";
 
 /// Time training steps, scoring or generation on given token ids; measure this machine
 #[derive(Debug, clap::Args)]
@@ -29,6 +31,7 @@ enum What {
     Score(score::Args),
     Generate(generate::Args),
     Machine(machine::Args),
+    Model(model::Args),
 }
 
 pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
@@ -37,6 +40,7 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
         What::Score(args) => score::run(args, app),
         What::Generate(args) => generate::run(args, app),
         What::Machine(args) => machine::run(args, app),
+        What::Model(args) => model::run(args, app),
     }
 }
 

@@ -3,9 +3,11 @@
 use super::Rounds;
 use crate::app::App;
 use crate::places::ModelArgs;
+use crate::trial::{MethodArgs, Shape};
 use serde_json::json;
 use sibo_model::{Batch, Dropout, Labels, Model, Row};
 use sibo_train::optim::Optimiser;
+use sibo_train::prepare::attach;
 use sibo_train::trace::Input;
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -16,8 +18,13 @@ pub(super) struct Args {
     #[command(flatten)]
     model: ModelArgs,
     /// Token ids and labels, as `sibo trace` reads them
-    #[arg(long, value_name = "FILE.json")]
-    ids: PathBuf,
+    #[arg(long, value_name = "FILE.json", required_unless_present = "shape")]
+    ids: Option<PathBuf>,
+    /// Arbitrary ids, all of them labelled, instead: so many rows of so many tokens
+    #[arg(long, value_name = "ROWSxTOKENS", conflicts_with = "ids")]
+    shape: Option<Shape>,
+    #[command(flatten)]
+    fresh: MethodArgs,
     /// Drop what training would drop: in the adapter, and in the base model as its config.json says
     #[arg(long)]
     dropout: bool,
@@ -37,10 +44,10 @@ const SEED: u64 = 7;
 
 pub(super) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     let mut model = app.places.load(&args.model)?;
-    let input = sibo_train::trace::read(&args.ids, &model)?;
-    if input.labels == Labels::None || model.params().is_empty() {
-        anyhow::bail!("a training step needs an adapter (--adapter) and labels in {}", args.ids.display());
+    if args.model.adapter.is_none() {
+        attach(&mut model, &args.fresh.config(0.0)?, &args.model.model, SEED)?;
     }
+    let input = input(&args, &model)?;
     let parts = cut(&model, input, usize::from(args.micro_batches))?;
     let count: usize = parts.iter().map(|(_, labels)| Model::count_labels(labels)).sum();
     let loss =
@@ -60,6 +67,18 @@ pub(super) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     );
     done.show(app, json!({ "loss": loss, "tokens": tokens }), sentence);
     Ok(())
+}
+
+/// The rows of a step.
+fn input(args: &Args, model: &Model) -> anyhow::Result<Input> {
+    if let Some(shape) = args.shape {
+        let (rows, labels) = shape.rows(model)?;
+        return Ok(Input { rows, labels });
+    }
+    let path = args.ids.as_ref().expect("clap asks for either");
+    let input = sibo_train::trace::read(path, model)?;
+    anyhow::ensure!(input.labels != Labels::None, "{}: a training step needs labels", path.display());
+    Ok(input)
 }
 
 /// Rows and their labels, short ones first, in so many parts.
