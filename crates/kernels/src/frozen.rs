@@ -14,6 +14,7 @@ mod turn;
 use crate::Rows;
 use crate::{gemm, work};
 pub use code::{Bits, Encoded, encode};
+pub(crate) use pack::round_to_bf16;
 use pack::{PANEL, fold, hash_values};
 use panels::Panels;
 use rayon::prelude::*;

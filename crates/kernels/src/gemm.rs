@@ -5,6 +5,8 @@ mod engine;
 mod few;
 mod micro;
 mod pack;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod tiles;
 mod transpose;
 
 use crate::Rows;

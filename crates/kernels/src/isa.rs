@@ -16,6 +16,8 @@ pub enum Isa {
     Avx512,
     /// The same with `vdpbf16ps`, which multiplies pairs of bf16.
     Avx512Bf16,
+    /// The same with AMX, which multiplies tiles of pairs of bf16.
+    Amx,
 }
 
 /// The name of the environment variable that forces an instruction set.
@@ -23,7 +25,7 @@ pub const ISA_VARIABLE: &str = "SIBO_ISA";
 
 impl Isa {
     /// All instruction sets, weakest first.
-    pub const ALL: [Isa; 4] = [Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16];
+    pub const ALL: [Isa; 5] = [Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16, Isa::Amx];
 
     /// The word that names it, on the command line and in run records.
     pub fn name(self) -> &'static str {
@@ -32,7 +34,13 @@ impl Isa {
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
             Isa::Avx512Bf16 => "avx512bf16",
+            Isa::Amx => "amx",
         }
+    }
+
+    /// Whether it multiplies pairs of bf16, faster than f32.
+    pub fn has_bf16(self) -> bool {
+        self >= Isa::Avx512Bf16
     }
 
     /// Whether this CPU (and its operating system) can run it.
@@ -67,10 +75,55 @@ fn detect() -> Isa {
         && is_x86_feature_detected!("avx512dq")
         && is_x86_feature_detected!("avx512vl");
     match (avx2, avx512, avx512 && is_x86_feature_detected!("avx512bf16")) {
+        (_, _, true) if tiles::usable() => Isa::Amx,
         (_, _, true) => Isa::Avx512Bf16,
         (_, true, _) => Isa::Avx512,
         (true, _, _) => Isa::Avx2,
         _ => Isa::Scalar,
+    }
+}
+
+/// AMX: `is_x86_feature_detected!` does not know it on stable Rust, and Linux gives its registers only to a process that
+/// has asked for them.
+#[cfg(target_arch = "x86_64")]
+mod tiles {
+    use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
+
+    /// Whether the CPU multiplies tiles of bf16 and the system lets this process do it. The permission is the
+    /// process's: threads that exist already have it too.
+    pub(super) fn usable() -> bool {
+        cpu_has() && permitted()
+    }
+
+    fn cpu_has() -> bool {
+        const OS_SAVES: u32 = 1 << 27;
+        const BF16_AND_TILES: u32 = 1 << 22 | 1 << 24;
+        const TILE_STATE: u64 = 1 << 17 | 1 << 18;
+        if __cpuid(0).eax < 7 || __cpuid(1).ecx & OS_SAVES == 0 {
+            return false;
+        }
+        // SAFETY: the system has switched the instruction on (OSXSAVE).
+        let saved = unsafe { enabled_state() };
+        __cpuid_count(7, 0).edx & BF16_AND_TILES == BF16_AND_TILES && saved & TILE_STATE == TILE_STATE
+    }
+
+    #[target_feature(enable = "xsave")]
+    fn enabled_state() -> u64 {
+        // SAFETY: register 0 exists wherever the instruction does.
+        unsafe { _xgetbv(0) }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn permitted() -> bool {
+        const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
+        const TILE_DATA: libc::c_long = 18;
+        // SAFETY: the call reads two numbers and touches no memory of ours.
+        unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, TILE_DATA) == 0 }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn permitted() -> bool {
+        false
     }
 }
 
@@ -166,12 +219,12 @@ macro_rules! kernel {
                 }
                 // SAFETY: the caller's promise; and an `Isa` that reaches a kernel comes from
                 // `isa()`, which answers (and `with_isa` accepts) only what
-                // `is_x86_feature_detected!` has found on this CPU.
+                // `detect` has found on this CPU.
                 unsafe {
                     match isa {
                         $crate::isa::Isa::Scalar => {}
                         $crate::isa::Isa::Avx2 => return avx2($($arg),*),
-                        $crate::isa::Isa::Avx512 | $crate::isa::Isa::Avx512Bf16 => {
+                        $crate::isa::Isa::Avx512 | $crate::isa::Isa::Avx512Bf16 | $crate::isa::Isa::Amx => {
                             return avx512($($arg),*);
                         }
                     }
@@ -199,11 +252,10 @@ macro_rules! kernel {
                 match isa {
                     $crate::isa::Isa::Scalar => {}
                     // SAFETY: an `Isa` that reaches a kernel comes from `isa()`, which answers (and
-                    // `with_isa` accepts) only what `is_x86_feature_detected!` has found on this
-                    // CPU.
+                    // `with_isa` accepts) only what `detect` has found.
                     $crate::isa::Isa::Avx2 => return unsafe { avx2($($arg),*) },
                     // SAFETY: as above.
-                    $crate::isa::Isa::Avx512 | $crate::isa::Isa::Avx512Bf16 => {
+                    $crate::isa::Isa::Avx512 | $crate::isa::Isa::Avx512Bf16 | $crate::isa::Isa::Amx => {
                         return unsafe { avx512($($arg),*) };
                     }
                 }
@@ -225,7 +277,7 @@ mod tests {
         assert_eq!(parse_request(" Scalar ", Isa::Avx2), Ok(Isa::Scalar));
         assert_eq!(parse_request("", Isa::Avx2), Ok(Isa::Avx2));
         let unknown = parse_request("sse9", Isa::Avx512).unwrap_err();
-        assert!(unknown.contains("sse9") && unknown.contains("avx512bf16"));
+        assert!(unknown.contains("sse9") && unknown.contains("avx512bf16, amx"));
         let lacking = parse_request("avx512", Isa::Avx2).unwrap_err();
         assert!(lacking.contains("lacks") && lacking.contains("avx2"));
     }

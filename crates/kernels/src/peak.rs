@@ -29,7 +29,7 @@ const FLOATS: usize = 64 << 20;
 pub fn measure() -> Peak {
     let isa = isa();
     let f32_gflops = arithmetic(isa, false);
-    let bf16_gflops = if isa == Isa::Avx512Bf16 { arithmetic(isa, true) } else { f32_gflops };
+    let bf16_gflops = if isa.has_bf16() { arithmetic(isa, true) } else { f32_gflops };
     Peak { f32_gflops, bf16_gflops, read_gbytes: reading(isa) }
 }
 
@@ -62,8 +62,9 @@ fn multiply_for(isa: Isa, pairs: bool, rounds: usize) -> u64 {
         // SAFETY: an `Isa` names only what this CPU has.
         unsafe {
             match (isa, pairs) {
+                (Isa::Amx, true) => return crate::gemm::tiles::in_registers(rounds / 5),
                 (Isa::Avx512Bf16, true) => return bf16(rounds),
-                (Isa::Avx512 | Isa::Avx512Bf16, _) => return avx512(rounds),
+                (Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx, _) => return avx512(rounds),
                 (Isa::Avx2, _) => return avx2(rounds),
                 _ => {}
             }
@@ -149,8 +150,12 @@ mod tests {
         everywhere(
             || vec![multiply_for(isa(), false, 10) as f32, multiply_for(isa(), true, 10) as f32],
             |isa, done| {
-                assert!(done.iter().all(|d| *d > 0.0 && *d % 160.0 == 0.0), "{isa} {done:?}");
+                assert!(done.iter().all(|d| *d > 0.0 && *d % 32.0 == 0.0), "{isa} {done:?}");
                 assert!(isa != Isa::Avx512Bf16 || done[1] == 2.0 * done[0], "a pair is two products");
+                assert!(
+                    isa != Isa::Amx || done[1] == 2.0 * 65_536.0,
+                    "four tiles of 16 x 16 x 32 in each round"
+                );
             },
         );
     }

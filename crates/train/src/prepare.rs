@@ -67,7 +67,7 @@ impl Prepared {
 
 /// Whether a recipe's choice of numbers means bf16 on this machine.
 pub fn compute(choice: ComputeChoice) -> Compute {
-    let has_bf16 = sibo_kernels::isa::isa() == sibo_kernels::isa::Isa::Avx512Bf16;
+    let has_bf16 = sibo_kernels::isa::isa().has_bf16();
     match choice {
         ComputeChoice::Bf16 => Compute::Bf16,
         ComputeChoice::Auto if has_bf16 => Compute::Bf16,

@@ -75,7 +75,7 @@ pub(super) fn hash_values(values: &[f32]) -> u64 {
 
 /// The upper half of x after rounding to nearest, ties to even; NaN stays NaN (made quiet).
 #[inline(always)]
-pub(super) fn round_to_bf16(x: f32) -> u16 {
+pub(crate) fn round_to_bf16(x: f32) -> u16 {
     let bits = x.to_bits();
     let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
     let quiet = (bits >> 16) | 0x40;

@@ -1,20 +1,22 @@
-//! Products with a weight in panels: those of codes are expanded to bf16 on the way, the other operand is rounded to bf16 on the way, sums are
-//! f32.
+//! Products with a weight in panels: those of codes are expanded to bf16 on the way, the other operand is rounded to
+//! bf16, sums are f32.
 //!
-//! With AVX-512-BF16 the kernel multiplies pairs of bf16. Elsewhere blocks of the weight are
+//! With AMX or AVX-512-BF16 the kernel multiplies pairs of bf16. Elsewhere blocks of the weight are
 //! widened to f32 and the f32 kernels run: the rounding points are the same, the order of summation
 //! is not.
 
 use super::pack::{PANEL, round_to_bf16, widen};
 use super::panels::{Panels, each};
 use crate::Rows;
+#[cfg(target_arch = "x86_64")]
+use crate::gemm::tiles::{self, Halves};
 use crate::gemm::{A_STRIDE, Ahead, Operands, Order, Product, Span, Strided, Target};
 use crate::isa::{Isa, isa, kernel};
 
 /// y = x W^T; x (T, K), y (T, N).
 pub(super) fn forward(w: &Panels, x: &Rows, y: &mut Rows) {
     #[cfg(target_arch = "x86_64")]
-    if isa() == Isa::Avx512Bf16 && (1..=super::expand::FEW).contains(&x.rows()) && w.facts().pairs > 0 {
+    if isa().has_bf16() && (1..=super::expand::FEW).contains(&x.rows()) && w.facts().pairs > 0 {
         // SAFETY: the instruction set is that one.
         match w {
             Panels::Eight(w) => return unsafe { super::expand::few_rows(w, &narrow_rows(x), y) },
@@ -31,6 +33,10 @@ pub(super) fn backward(w: &Panels, dy: &Rows, beta: f32, dx: &mut Rows) {
     let target = Target { alpha: 1.0, beta, c: dx.data_mut().as_mut_ptr(), row: w.facts().inp };
     multiply(w, dy, target, Direction::Backward);
 }
+
+/// Up to so many rows tiles would be nearly empty, and reading the weight is the work.
+#[cfg(target_arch = "x86_64")]
+const FEWEST_TILED: usize = super::expand::FEW;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Direction {
@@ -55,7 +61,13 @@ fn multiply(w: &Panels, x: &Rows, target: Target, direction: Direction) {
     // pairs are multiplied only where the CPU can.
     unsafe {
         #[cfg(target_arch = "x86_64")]
-        if isa == Isa::Avx512Bf16 {
+        if isa == Isa::Amx && depth > 0 && x.rows() > FEWEST_TILED {
+            let right = |columns, steps, buffer| Pairs(operands).right(isa, columns, steps, PANEL, buffer);
+            tiles::multiply(&Halves::of(isa, x), columns, right, target);
+            return;
+        }
+        #[cfg(target_arch = "x86_64")]
+        if isa.has_bf16() {
             let shape = (x.rows(), columns, depth.div_ceil(2));
             let operands = Pairs(operands);
             Product { shape, operands, target }.compute_pairs(true);

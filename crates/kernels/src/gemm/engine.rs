@@ -81,6 +81,11 @@ pub(crate) struct Target {
     pub(crate) row: usize,
 }
 
+// SAFETY: an address; what writes through it on several threads writes disjoint parts of c.
+unsafe impl Send for Target {}
+// SAFETY: as above.
+unsafe impl Sync for Target {}
+
 /// A product: its shape (rows, columns, steps of the contraction), operands and target.
 #[derive(Clone, Copy)]
 pub(crate) struct Product<O> {
@@ -88,11 +93,6 @@ pub(crate) struct Product<O> {
     pub(crate) operands: O,
     pub(crate) target: Target,
 }
-
-// SAFETY: tasks read the operands and write disjoint parts of c.
-unsafe impl<O: Operands> Send for Product<O> {}
-// SAFETY: as above.
-unsafe impl<O: Operands> Sync for Product<O> {}
 
 impl<O: Operands> Product<O> {
     /// Computes the product with the f32 kernels; with `parallel`, in the current thread pool.
@@ -108,7 +108,7 @@ impl<O: Operands> Product<O> {
                 #[cfg(target_arch = "x86_64")]
                 Isa::Avx2 => self.run::<Avx2>(isa, parallel),
                 #[cfg(target_arch = "x86_64")]
-                Isa::Avx512 | Isa::Avx512Bf16 => self.run::<Avx512>(isa, parallel),
+                Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => self.run::<Avx512>(isa, parallel),
                 #[cfg(not(target_arch = "x86_64"))]
                 _ => self.run::<Plain>(isa, parallel),
             }
@@ -128,7 +128,7 @@ impl<O: Operands> Product<O> {
 
 /// How many blocks of rows and of columns a product is cut into. A block costs packing in proportion
 /// to its sides and works in proportion to its area, so the longer side is cut first.
-fn cut(rows: usize, columns: usize, nr: usize) -> (usize, usize) {
+pub(super) fn cut(rows: usize, columns: usize, nr: usize) -> (usize, usize) {
     let (mut by_rows, mut by_columns) = (rows.div_ceil(ROWS), columns.div_ceil(COLUMNS));
     let threads = rayon::current_num_threads();
     let tasks = if threads == 1 { 1 } else { TASKS * threads };
@@ -147,7 +147,7 @@ fn cut(rows: usize, columns: usize, nr: usize) -> (usize, usize) {
 }
 
 /// Part `i` of `total` cut into `parts`, at multiples of `unit`.
-fn part(total: usize, parts: usize, unit: usize, i: usize) -> Span {
+pub(super) fn part(total: usize, parts: usize, unit: usize, i: usize) -> Span {
     let size = total.div_ceil(parts).next_multiple_of(unit);
     let first = (i * size).min(total);
     Span { first, count: size.min(total - first) }

@@ -1,0 +1,411 @@
+//! Products of pairs of bf16 with AMX: c = beta c + a b in blocks of 32 x 32, each four tiles of 16 x 16 sums that take
+//! 16 pairs of the contraction at once.
+//!
+//! The left operand is rounded to bf16 once ([`Halves`]) and read where it lies; the right one comes in panels of 32
+//! columns, `[pairs][32][2]`, as [`super::engine`] has them. The contraction is cut into pieces whose size follows from
+//! its own length alone, and an element is summed by one thread, so that neither the number of threads nor the rows
+//! around it change a bit.
+
+use super::engine::{self, Span, Target};
+use crate::isa::{Isa, kernel};
+use crate::{Rows, work};
+use rayon::prelude::*;
+use std::arch::asm;
+use std::cell::RefCell;
+
+/// Rows, and words in a row, of a tile.
+const SIDE: usize = 16;
+/// Rows and columns of a block of the result.
+const BLOCK: usize = 2 * SIDE;
+/// The longest piece of the contraction, in pairs: a block's rows of the left operand and a panel of the right one
+/// stay in the first-level cache in part, a task's panels in the second.
+const LONGEST: usize = 384;
+/// Columns of the result in one task, at most.
+const COLUMNS: usize = 256;
+/// Products of fewer multiplications of pairs than this run as one task.
+const SMALL: usize = 1 << 20;
+
+/// Rows of bf16 in pairs along each row, filled up with zeros to whole tiles. The rows that fill up the last tile hold
+/// whatever was there: a row of a product depends on no other.
+pub(crate) struct Halves {
+    words: Rows,
+    rows: usize,
+    pairs: usize,
+}
+
+impl Halves {
+    /// Rounds x.
+    pub(crate) fn of(isa: Isa, x: &Rows) -> Halves {
+        let pairs = x.width().div_ceil(2);
+        // An odd number of cache lines, so that the rows of a tile do not fall into one cache set.
+        let width = (pairs.div_ceil(SIDE) | 1) * SIDE;
+        let mut words = Rows::scratch(x.rows().next_multiple_of(SIDE), width);
+        let (from, to) = (x.data(), &mut words.data_mut()[..x.rows() * width]);
+        let task = |(from, to): (&[f32], &mut [f32])| narrow_rows(isa, from, x.width(), to, width);
+        if from.len() <= crate::split::GRAIN {
+            task((from, to));
+        } else {
+            let rows = crate::split::rows_per_task(x.width());
+            from.par_chunks(rows * x.width()).zip(to.par_chunks_mut(rows * width)).for_each(task);
+        }
+        Halves { words, rows: x.rows(), pairs }
+    }
+}
+
+kernel!(
+    /// Rows of `width` floats to rows of `stride` words.
+    fn narrow_rows(from: &[f32], width: usize, to: &mut [f32], stride: usize) = narrow_body
+);
+
+#[inline(always)]
+fn narrow_body<const FMA: bool>(from: &[f32], width: usize, to: &mut [f32], stride: usize) {
+    for (from, to) in from.chunks_exact(width).zip(to.chunks_exact_mut(stride)) {
+        let (pairs, last) = from.as_chunks::<2>();
+        for (word, pair) in to.iter_mut().zip(pairs) {
+            *word = word_of(pair[0], pair[1]);
+        }
+        let rest = &mut to[pairs.len()..];
+        rest.fill(0.0);
+        if let (Some(word), [last]) = (rest.first_mut(), last) {
+            *word = word_of(*last, 0.0);
+        }
+    }
+}
+
+/// Two numbers rounded to bf16, the first in the low half, in the bits of a float.
+#[inline(always)]
+fn word_of(even: f32, odd: f32) -> f32 {
+    let half = |x| u32::from(crate::frozen::round_to_bf16(x));
+    f32::from_bits(half(even) | half(odd) << 16)
+}
+
+/// c = beta c + a b for a (rows, pairs), b (pairs, columns); `right(columns, steps, buffer)` gives panels as
+/// [`engine::Operands::right`] does, steps being pairs.
+///
+/// # Safety
+/// The CPU has [`Isa::Amx`]; `right` can give every column and pair; c is valid for writing, and nothing else reads or
+/// writes it meanwhile; `target.alpha` is 1.
+pub(crate) unsafe fn multiply(
+    left: &Halves,
+    columns: usize,
+    right: impl Fn(Span, Span, *mut f32) -> (*const f32, usize) + Sync,
+    target: Target,
+) {
+    debug_assert!(target.alpha == 1.0, "tiles add up plain products");
+    let (rows, pairs) = (left.rows, left.pairs);
+    if rows == 0 || columns == 0 {
+        return;
+    }
+    let task = |rows: Span, columns: Span| {
+        BUFFERS.with_borrow_mut(|buffer| {
+            let task = Task { left, target, rows, columns };
+            // SAFETY: the caller's promise; tasks write disjoint blocks of c.
+            unsafe { task.run(&right, buffer) }
+        });
+    };
+    if rows * columns * pairs < SMALL {
+        for first in (0..columns).step_by(COLUMNS) {
+            let count = COLUMNS.min(columns - first);
+            task(Span { first: 0, count: rows }, Span { first, count });
+        }
+        return;
+    }
+    let (by_rows, by_columns) = engine::cut(rows, columns, BLOCK);
+    (0..by_rows * by_columns).into_par_iter().for_each(|i| {
+        let rows = engine::part(rows, by_rows, BLOCK, i / by_columns);
+        let columns = engine::part(columns, by_columns, BLOCK, i % by_columns);
+        if rows.count > 0 && columns.count > 0 {
+            task(rows, columns);
+        }
+    });
+}
+
+/// A block of the result for one thread.
+#[derive(Clone, Copy)]
+struct Task<'a> {
+    left: &'a Halves,
+    target: Target,
+    rows: Span,
+    columns: Span,
+}
+
+/// What a thread needs at hand: panels that are made on the way, their ends filled up with zeros, a block of the result.
+struct Buffer {
+    panels: Vec<Line>,
+    ends: Vec<Line>,
+}
+
+/// A cache line of words.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Line(#[expect(dead_code, reason = "read through a pointer")] [f32; SIDE]);
+
+thread_local! {
+    static BUFFERS: RefCell<Buffer> = RefCell::new(Buffer {
+        panels: vec![Line([0.0; SIDE]); COLUMNS * LONGEST / SIDE],
+        ends: vec![Line([0.0; SIDE]); COLUMNS * SIDE / SIDE],
+    });
+}
+
+/// The pieces into which a contraction of so many pairs is cut: as equal as whole tiles can be.
+fn piece(pairs: usize) -> usize {
+    pairs.div_ceil(pairs.div_ceil(LONGEST).max(1)).next_multiple_of(SIDE)
+}
+
+impl Task<'_> {
+    unsafe fn run(&self, right: &impl Fn(Span, Span, *mut f32) -> (*const f32, usize), buffer: &mut Buffer) {
+        let (rows, columns, pairs) = (self.rows, self.columns, self.left.pairs);
+        // SAFETY: the CPU has AMX.
+        unsafe { configure() };
+        let size = piece(pairs);
+        for first in (0..pairs).step_by(size) {
+            let steps = Span { first, count: size.min(pairs - first) };
+            let beta = if first == 0 { self.target.beta } else { 1.0 };
+            let (panels, distance) = right(columns, steps, buffer.panels.as_mut_ptr().cast());
+            let (whole, rest) = (steps.count / SIDE, steps.count % SIDE);
+            let ends: *mut f32 = buffer.ends.as_mut_ptr().cast();
+            // SAFETY: panels hold `steps.count` pairs, `ends` 16 for each of them; the rest is the caller's promise.
+            unsafe {
+                if rest > 0 {
+                    for p in 0..columns.count.div_ceil(BLOCK) {
+                        let from = panels.add(p * distance + whole * SIDE * BLOCK);
+                        let to = std::slice::from_raw_parts_mut(ends.add(p * SIDE * BLOCK), SIDE * BLOCK);
+                        let from = std::slice::from_raw_parts(from, rest * BLOCK);
+                        to[..from.len()].copy_from_slice(from);
+                        to[from.len()..].fill(0.0);
+                    }
+                }
+                for r in (rows.first..rows.first + rows.count).step_by(BLOCK) {
+                    let high = BLOCK.min(rows.first + rows.count - r);
+                    let a = self.left.words.data().as_ptr().add(r * self.left.words.width() + first);
+                    for (p, j) in (0..columns.count).step_by(BLOCK).enumerate() {
+                        let c = self.target.c.add(r * self.target.row + columns.first + j);
+                        let wide = BLOCK.min(columns.count - j);
+                        let b = panels.add(p * distance);
+                        self.block((a, b, whole), beta, c, (high, wide));
+                        if rest > 0 {
+                            let (a, b) = (a.add(whole * SIDE), ends.add(p * SIDE * BLOCK).cast_const());
+                            let beta = if whole == 0 { beta } else { 1.0 };
+                            self.block((a, b, 1), beta, c, (high, wide));
+                        }
+                    }
+                }
+            }
+        }
+        work::add_bf16_pairs(rows.count * columns.count * pairs);
+        // SAFETY: as above.
+        unsafe { release() };
+    }
+
+    /// `steps` tiles of the contraction for one block of c, by way of a buffer where c is smaller.
+    unsafe fn block(
+        &self,
+        (a, b, steps): (*const f32, *const f32, usize),
+        beta: f32,
+        c: *mut f32,
+        (high, wide): (usize, usize),
+    ) {
+        if steps == 0 {
+            return;
+        }
+        let row = self.target.row;
+        let a_row = self.left.words.width();
+        // SAFETY: the caller's promise; the buffer is a whole block.
+        unsafe {
+            if high.is_multiple_of(SIDE) && wide == BLOCK {
+                scale(beta, c, row, (high, wide));
+                kernel(high, (a, a_row), b, steps, (c, row), beta != 0.0);
+                return;
+            }
+            let mut aside = [0.0; BLOCK * BLOCK];
+            if beta != 0.0 {
+                scale(beta, c, row, (high, wide));
+                copy((c, row), (aside.as_mut_ptr(), BLOCK), (high, wide));
+            }
+            kernel(high, (a, a_row), b, steps, (aside.as_mut_ptr(), BLOCK), beta != 0.0);
+            copy((aside.as_ptr(), BLOCK), (c, row), (high, wide));
+        }
+    }
+}
+
+/// c = beta c where that is neither 0, which does not read c, nor 1.
+unsafe fn scale(beta: f32, c: *mut f32, row: usize, (high, wide): (usize, usize)) {
+    if beta == 0.0 || beta == 1.0 {
+        return;
+    }
+    for r in 0..high {
+        // SAFETY: the caller's promise.
+        let c = unsafe { std::slice::from_raw_parts_mut(c.add(r * row), wide) };
+        c.iter_mut().for_each(|c| *c *= beta);
+    }
+}
+
+unsafe fn copy(from: (*const f32, usize), to: (*mut f32, usize), (high, wide): (usize, usize)) {
+    for r in 0..high {
+        // SAFETY: the caller's promise.
+        unsafe { from.0.add(r * from.1).copy_to_nonoverlapping(to.0.add(r * to.1), wide) };
+    }
+}
+
+/// Eight tiles of 16 rows of 64 bytes, as `ldtilecfg` reads it.
+#[repr(C, align(64))]
+struct Configuration {
+    palette: u8,
+    start_row: u8,
+    reserved: [u8; 14],
+    row_bytes: [u16; 16],
+    rows: [u8; 16],
+}
+
+const CONFIGURATION: Configuration = Configuration {
+    palette: 1,
+    start_row: 0,
+    reserved: [0; 14],
+    row_bytes: [64, 64, 64, 64, 64, 64, 64, 64, 0, 0, 0, 0, 0, 0, 0, 0],
+    rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
+};
+
+/// Shapes this thread's tiles.
+unsafe fn configure() {
+    static SHAPES: Configuration = CONFIGURATION;
+    // SAFETY: the CPU has AMX and the process may use it; the operand is a valid configuration.
+    unsafe { asm!("ldtilecfg [{}]", in(reg) &SHAPES, options(nostack, preserves_flags, readonly)) }
+}
+
+/// Puts the tiles back into their first state, in which a switch of threads has nothing to save.
+unsafe fn release() {
+    // SAFETY: as above.
+    unsafe { asm!("tilerelease", options(nostack, preserves_flags, nomem)) }
+}
+
+/// c += a b, or c = a b where not `add`: 32 columns, 16 rows or 32; `steps` tiles of the contraction. Distances of rows
+/// in floats.
+///
+/// # Safety
+/// The tiles are configured; a holds 16 or 32 rows of `steps` x 16 words, b so many times 16 rows of 32 words, c 16 or
+/// 32 rows of 32.
+unsafe fn kernel(
+    high: usize,
+    a: (*const f32, usize),
+    b: *const f32,
+    steps: usize,
+    c: (*mut f32, usize),
+    add: bool,
+) {
+    let lower = |pointer: *const f32, row: usize| pointer.wrapping_add(SIDE * row);
+    if high > SIDE {
+        // SAFETY: the caller's promise.
+        unsafe {
+            asm!(
+                "test {add:e}, {add:e}",
+                "jz 3f",
+                "tileloadd tmm0, [{c} + {c_row}]",
+                "tileloadd tmm1, [{c} + {c_row} + 64]",
+                "tileloadd tmm2, [{c_low} + {c_row}]",
+                "tileloadd tmm3, [{c_low} + {c_row} + 64]",
+                "jmp 2f",
+                "3:",
+                "tilezero tmm0",
+                "tilezero tmm1",
+                "tilezero tmm2",
+                "tilezero tmm3",
+                "2:",
+                "tileloadd tmm4, [{a} + {a_row}]",
+                "tileloadd tmm6, [{b} + {b_row}]",
+                "tileloadd tmm7, [{b} + {b_row} + 64]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tileloadd tmm5, [{a_low} + {a_row}]",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                "add {a}, 64",
+                "add {a_low}, 64",
+                "add {b}, 2048",
+                "dec {steps}",
+                "jnz 2b",
+                "tilestored [{c} + {c_row}], tmm0",
+                "tilestored [{c} + {c_row} + 64], tmm1",
+                "tilestored [{c_low} + {c_row}], tmm2",
+                "tilestored [{c_low} + {c_row} + 64], tmm3",
+                add = in(reg) u32::from(add),
+                a = inout(reg) a.0 => _,
+                a_low = inout(reg) lower(a.0, a.1) => _,
+                a_row = in(reg) 4 * a.1,
+                b = inout(reg) b => _,
+                b_row = in(reg) 4 * BLOCK,
+                c = in(reg) c.0,
+                c_low = in(reg) lower(c.0, c.1),
+                c_row = in(reg) 4 * c.1,
+                steps = inout(reg) steps => _,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack),
+            );
+        }
+    } else {
+        // SAFETY: as above.
+        unsafe {
+            asm!(
+                "test {add:e}, {add:e}",
+                "jz 3f",
+                "tileloadd tmm0, [{c} + {c_row}]",
+                "tileloadd tmm1, [{c} + {c_row} + 64]",
+                "jmp 2f",
+                "3:",
+                "tilezero tmm0",
+                "tilezero tmm1",
+                "2:",
+                "tileloadd tmm4, [{a} + {a_row}]",
+                "tileloadd tmm6, [{b} + {b_row}]",
+                "tileloadd tmm7, [{b} + {b_row} + 64]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "add {a}, 64",
+                "add {b}, 2048",
+                "dec {steps}",
+                "jnz 2b",
+                "tilestored [{c} + {c_row}], tmm0",
+                "tilestored [{c} + {c_row} + 64], tmm1",
+                add = in(reg) u32::from(add),
+                a = inout(reg) a.0 => _,
+                a_row = in(reg) 4 * a.1,
+                b = inout(reg) b => _,
+                b_row = in(reg) 4 * BLOCK,
+                c = in(reg) c.0,
+                c_row = in(reg) 4 * c.1,
+                steps = inout(reg) steps => _,
+                out("tmm0") _, out("tmm1") _,
+                out("tmm4") _, out("tmm6") _, out("tmm7") _,
+                options(nostack),
+            );
+        }
+    }
+}
+
+/// Multiplies tiles in registers; returns the multiplications and additions that this was.
+///
+/// # Safety
+/// The CPU has [`Isa::Amx`].
+pub(crate) unsafe fn in_registers(rounds: usize) -> u64 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        configure();
+        asm!(
+            "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
+            "tilezero tmm4", "tilezero tmm5", "tilezero tmm6", "tilezero tmm7",
+            "2:",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            "dec {rounds}",
+            "jnz 2b",
+            rounds = inout(reg) rounds.max(1) => _,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack, nomem),
+        );
+        release();
+    }
+    4 * 2 * (SIDE * SIDE * 2 * SIDE * rounds.max(1)) as u64
+}
