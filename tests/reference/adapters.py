@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import base
+from initial import THETA
 
 
 def generator_for(*parts):
@@ -29,7 +30,7 @@ def shake(parameters, generator):
                 parameter.copy_(noise / parameter.shape[1] ** 0.5)
 
 
-def lora(classes=None, sibo=None, metadata=False, **config):
+def lora(classes=None, sibo=None, metadata=False, thetas=(), **config):
     """A writer of a LoRA folder; `classes` makes it SEQ_CLS, `sibo` (a dict without version) makes it SIBO_LORA."""
 
     def write(model_dir, target):
@@ -44,8 +45,18 @@ def lora(classes=None, sibo=None, metadata=False, **config):
         sort_lists(target / "adapter_config.json")
         if sibo is not None:
             turn_into_sibo(target, sibo, metadata)
+        add_thetas(target, thetas, generator)
 
     return write
+
+
+def add_thetas(target, thetas, generator):
+    """Write the thetas of a learned lambda, named by what shares them, beside the other tensors."""
+    if thetas:
+        tensors = load_file(target / "adapter_model.safetensors")
+        for name in thetas:
+            tensors[THETA + name] = 0.5 * torch.randn(1, generator=generator) - 0.4
+        save_file(tensors, target / "adapter_model.safetensors", metadata={"format": "pt"})
 
 
 def sort_lists(file):
@@ -100,7 +111,7 @@ def bottleneck_config(method, saved, classes, sibo, causal, options):
     return config | options
 
 
-def bottleneck_adapter(method, classes=None, sibo=None, linears=(), **options):
+def bottleneck_adapter(method, classes=None, sibo=None, linears=(), thetas=(), **options):
     """A writer of a bottleneck folder; `options` are keys of its config."""
 
     def write(model_dir, target):
@@ -122,5 +133,6 @@ def bottleneck_adapter(method, classes=None, sibo=None, linears=(), **options):
         target.mkdir(parents=True)
         (target / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
         save_file(tensors, target / "adapter_model.safetensors", metadata={"format": "pt"})
+        add_thetas(target, thetas, generator)
 
     return write

@@ -89,10 +89,13 @@ def install(model, config, sibo, tensors):
     for key in sorted(keys):
         path = key.removeprefix("base_model.model.")
         layer = int(re.match(re.escape(base.layers_path(model)) + r"\.(\d+)\.", path)[1])
-        lam = sibo.at(layer)
+        kind = "after_attention" if path.endswith("attention_adapter") else "after_FFN"
+        if config["method"] in ("parallel", "in_linear"):
+            kind = "FFN_input"
 
-        def mix(x, lam=lam):
-            return initial.mix(x, lam, sibo.h0) if lam else x
+        def mix(x, place=(layer, kind, path)):
+            lam = sibo.at(*place)
+            return initial.mix(x, lam, sibo.h0) if sibo.learned() or lam else x
 
         branch = Branch(tensors, key, config, mix)
         if config["method"] == "in_linear":
@@ -119,8 +122,11 @@ def attach(model, folder):
         if not (sibo.placement == "reference" and config["method"] == "in_linear" and model.config.model_type == "llama"):
             raise SystemExit(f"placement {sibo.placement} is not offered for {config['method']} adapters here")
     own = dict(model.named_parameters())
-    trained = {}
-    for name, value in load_file(Path(folder) / "adapter_model.safetensors").items():
+    tensors = load_file(Path(folder) / "adapter_model.safetensors")
+    trained = sibo.take_thetas(tensors)
+    for name, value in tensors.items():
+        if name in trained:
+            continue
         if ".adapter_down" in name or ".adapter_up" in name:
             trained[name] = torch.nn.Parameter(value.float())
         else:

@@ -167,6 +167,16 @@ BOTTLENECK = {
 }  # fmt: skip
 """Bottleneck adapters of every method and backbone, plain and with SIBO."""
 
+LEARNED = {
+    "llama-gqa-learned-module": ("llama-gqa", lora(r=2, lora_alpha=3, target_modules=["v_proj", "up_proj", "down_proj"], sibo={"lambda": "learned", "lambda_init": 0.2, "lambda_per": "module"},
+        thetas=[f"model.layers.{layer}.{path}" for layer in range(3) for path in ("self_attn.v_proj", "mlp.up_proj")]), [GRADS, STEPS]),
+    "gptj-learned-layer-rms": ("gptj", lora(r=2, lora_alpha=3, target_modules=["q_proj", "fc_in"], sibo={"lambda": "learned", "lambda_per": "layer", "h0": "rms"}, thetas=["layer_0", "layer_1", "layer_2"])),
+    "llama-tied-learned-embedding": ("llama-tied", lora(r=2, lora_alpha=3, target_modules=["embed_tokens", "k_proj", "gate_proj"], sibo={"lambda": "learned"}, thetas=["attention_input", "FFN_input"])),
+    "bert-pooler-learned": ("bert-pooler", lora(3, r=2, lora_alpha=3, target_modules=["query", "intermediate.dense"], sibo={"lambda": "learned"}, thetas=["attention_input", "FFN_input"]), [GRADS, STEPS]),
+    "llama-gqa-houlsby-learned-mixed": ("llama-gqa", bottleneck_adapter("houlsby", bottleneck_size=3, sibo={"lambda": "learned", "skip": "mixed"}, thetas=["after_attention", "after_FFN"])),
+}  # fmt: skip
+"""Lambda as sigmoid(theta): every sharing, both kinds of h0, a trained embedding below, a skip that carries the mix."""
+
 CLASSES = {
     "bert-pooler-lora-4": 4, "bert-pooler-lora-headless": None, "bert-classifier-lora": 5, "bert-classifier-lora-bias-all": 5,
     "bert-mlm-lora": None, "roberta-bare-lora-number": 1, "roberta-regression-lora": 1, "xlm-roberta-lora": 2,
@@ -177,9 +187,9 @@ CLASSES = {
 
 
 def adapter_cases():
-    """The three tables above."""
+    """The four tables above."""
     found = {}
-    for name, (model, adapter, *runs) in (LORA | SIBO | BOTTLENECK).items():
+    for name, (model, adapter, *runs) in (LORA | SIBO | BOTTLENECK | LEARNED).items():
         found[name] = Case(model, rows(name, model, (6, 1, 3), CLASSES.get(name, 3)), *runs, adapter=adapter)
     return found
 

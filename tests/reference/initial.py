@@ -1,5 +1,7 @@
 """What SIBO adds: the initial representation h0, caught where it enters the first layer, and its mix with x."""
 
+import torch
+
 import base
 
 
@@ -24,6 +26,10 @@ class Initial:
         return (1 - lam) * x + lam * h0
 
 
+THETA = "base_model.model.sibo_theta."
+"""Before the name of what shares a theta, in the keys of adapter_model.safetensors."""
+
+
 class Sibo:
     """The `sibo` object of an adapter_config.json; a missing one means lambda = 0."""
 
@@ -35,13 +41,30 @@ class Sibo:
         self.placement = settings.get("placement", "paper")
         self.h0 = settings.get("h0", "raw")
         self.skip = settings.get("skip", "original")
+        self.per = settings.get("lambda_per", "kind")
+        self.thetas = {}
         if self.active() and not peft_type.startswith("SIBO_"):
             raise SystemExit(f"peft_type {peft_type} with lambda > 0 would load as plain elsewhere: refused")
 
+    def learned(self):
+        """Whether lambda is sigmoid(theta)."""
+        return self.lam == "learned"
+
+    def take_thetas(self, tensors):
+        """Keep the thetas among an adapter's tensors as parameters; returns them by their keys."""
+        found = {name: torch.nn.Parameter(value.float()) for name, value in tensors.items() if name.startswith(THETA)}
+        self.thetas = {name.removeprefix(THETA): parameter for name, parameter in found.items()}
+        return found
+
     def active(self):
         """Whether any layer has lambda > 0."""
+        if self.learned():
+            return True
         return any(self.lam) if isinstance(self.lam, list) else self.lam > 0
 
-    def at(self, layer):
-        """lambda of one layer."""
+    def at(self, layer, kind, path):
+        """lambda of one branch: its layer, the kind of state that it reads, its module's path."""
+        if self.learned():
+            group = {"kind": kind, "layer": f"layer_{layer}", "module": path}[self.per]
+            return torch.sigmoid(self.thetas[group])
         return self.lam[layer] if isinstance(self.lam, list) else self.lam

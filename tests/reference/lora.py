@@ -2,14 +2,13 @@
 
 import json
 import re
-import shutil
 import tempfile
 from pathlib import Path
 
 import torch
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import base
 from initial import Initial, Sibo
@@ -25,6 +24,13 @@ INJECTABLE = {
 
 REFERENCE = {"mlp.up_proj", "mlp.fc_in"}
 """The linears that the paper's released code mixes h0 into."""
+
+
+def kind_of(tail):
+    """What a linear reads: the attention's input, the heads, or the FFN's input."""
+    if tail.endswith(("q_proj", "k_proj", "v_proj", "query", "key", "value")):
+        return "attention_input"
+    return "attention_heads" if tail.endswith(("o_proj", "out_proj", "attention.output.dense")) else "FFN_input"
 
 
 def parameter_name(name):
@@ -67,10 +73,10 @@ def inject(model, sibo):
             continue
         if not chosen(model, sibo.placement, name, module):
             continue
-        lam = sibo.at(site(model, name)[0])
+        layer, tail = site(model, name)
 
-        def mixed(_module, args, lam=lam):
-            return (initial.mix(args[0], lam, sibo.h0),)
+        def mixed(_module, args, place=(layer, kind_of(tail), name)):
+            return (initial.mix(args[0], sibo.at(*place), sibo.h0),)
 
         module.lora_A["default"].register_forward_pre_hook(mixed)
         injected.append(name)
@@ -87,14 +93,17 @@ def attach(model, folder):
     config["peft_type"] = "LORA"
     with tempfile.TemporaryDirectory() as plain:
         (Path(plain) / "adapter_config.json").write_text(json.dumps(config))
-        shutil.copy(Path(folder) / "adapter_model.safetensors", plain)
+        stored = load_file(Path(folder) / "adapter_model.safetensors")
+        thetas = sibo.take_thetas(stored)
+        stored = {name: tensor for name, tensor in stored.items() if name not in thetas}
+        save_file(stored, Path(plain) / "adapter_model.safetensors", metadata={"format": "pt"})
         wrapped = PeftModel.from_pretrained(model, plain, is_trainable=True)
     wrapped.eval()
     trained = {parameter_name(n): p for n, p in wrapped.named_parameters() if p.requires_grad}
-    check_loaded(trained, load_file(Path(folder) / "adapter_model.safetensors"))
+    check_loaded(trained, stored)
     if sibo.active():
         inject(wrapped.get_base_model(), sibo)
-    return trained
+    return trained | thetas
 
 
 def check_loaded(trained, stored):

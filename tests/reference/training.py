@@ -4,6 +4,7 @@ import torch
 from torch.nn import functional
 
 import base
+from initial import THETA
 
 
 def run_row(model, row, types, hidden=False):
@@ -52,9 +53,10 @@ def rate(k, steps, lr, warmup):
 
 def train(model, trained, data, options):
     """N updates on all rows as one batch; returns the step losses and the tensors after them."""
+    spared = [n for n in trained if n.endswith(".bias") or n.startswith(THETA)]
     groups = [
-        {"params": [p for n, p in trained.items() if n.endswith(".bias")], "weight_decay": 0.0},
-        {"params": [p for n, p in trained.items() if not n.endswith(".bias")], "weight_decay": options["weight_decay"]},
+        {"params": [p for n, p in trained.items() if n in spared], "weight_decay": 0.0},
+        {"params": [p for n, p in trained.items() if n not in spared], "weight_decay": options["weight_decay"]},
     ]
     optimiser = torch.optim.AdamW(groups, lr=options["lr"], betas=(0.9, 0.999), eps=1e-8)
     result = {}

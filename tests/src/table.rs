@@ -224,11 +224,13 @@ pub enum Boost {
     Rms,
     /// One lambda, raw h0, series adapters' skip mixed.
     Mixed,
+    /// Lambda learned, a theta for each kind of site.
+    Learned,
 }
 
 impl Boost {
-    /// All four.
-    pub const ALL: [Boost; 4] = [Boost::Plain, Boost::Sibo, Boost::Rms, Boost::Mixed];
+    /// All five.
+    pub const ALL: [Boost; 5] = [Boost::Plain, Boost::Sibo, Boost::Rms, Boost::Mixed, Boost::Learned];
 
     fn object(self, layers: usize) -> Option<Value> {
         let rising: Vec<f64> = (0..layers).map(|l| 0.35 * l as f64 / (layers - 1).max(1) as f64).collect();
@@ -237,6 +239,7 @@ impl Boost {
             Boost::Sibo => Some(json!({"lambda": 0.35})),
             Boost::Rms => Some(json!({"lambda": rising, "h0": "rms", "skip": "mixed"})),
             Boost::Mixed => Some(json!({"lambda": 0.3, "skip": "mixed"})),
+            Boost::Learned => Some(json!({"lambda": "learned", "lambda_init": 0.3})),
         }
     }
 }

@@ -1,18 +1,14 @@
 //! Words about an adapter on a model, the same in every command.
 
 use sibo_model::Model;
-use sibo_peft::{Lambda, Sibo};
+use sibo_peft::Adapter;
 use sibo_report::number;
 
-/// `0.2`, or `0.1, 0.2, 0.3 by layer`.
-pub(crate) fn lambda(sibo: &Sibo) -> String {
-    match &sibo.lambda {
-        Lambda::Same(lambda) => lambda.to_string(),
-        Lambda::PerLayer(list) => {
-            let list: Vec<String> = list.iter().map(f32::to_string).collect();
-            format!("{} by layer", list.join(", "))
-        }
-    }
+/// Learned lambdas as they stand, a line; none where lambda is a number.
+pub(crate) fn learned_lambdas(model: &Model) -> Option<String> {
+    let learned = Adapter::learned_lambdas(model.params());
+    let words: Vec<String> = learned.iter().map(|l| format!("{} {:.4}", l.of, l.lambda)).collect();
+    (!words.is_empty()).then(|| format!("learned lambda: {}", words.join(", ")))
 }
 
 /// Which sites of an adapter are injected and which are plain.
@@ -29,11 +25,12 @@ pub(crate) fn adapter_lines(model: &Model) -> Vec<String> {
     if adapter.config.sibo.is_plain() {
         lines.push("lambda 0: every site runs plain".into());
     } else {
-        let lambda = lambda(&adapter.config.sibo);
+        let lambda = adapter.config.sibo.lambda_in_words();
         lines.push(format!("SIBO with lambda {lambda} enters {}", by_kind(&adapter.injected, layers)));
         if !adapter.plain.is_empty() {
             lines.push(format!("these run plain: {}", by_kind(&adapter.plain, layers)));
         }
+        lines.extend(learned_lambdas(model));
     }
     lines
 }

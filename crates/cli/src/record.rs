@@ -77,8 +77,9 @@ impl Recorder {
         meter.at(r.step as u64);
         if r.step.is_multiple_of(self.every) {
             let (loss, lr) = (r.loss, r.lr);
+            let lambda = r.lambda.map_or(String::new(), |l| format!("  lambda {l:.4}"));
             meter.note(format!(
-                "step {:>6}  epoch {:.2}  loss {loss:.4}  lr {lr:.2e}  gradient {:.3}  {:.0} tokens/s",
+                "step {:>6}  epoch {:.2}  loss {loss:.4}  lr {lr:.2e}{lambda}  gradient {:.3}  {:.0} tokens/s",
                 r.step, r.epoch, r.grad_norm, r.tokens_per_second
             ));
         }
@@ -164,6 +165,9 @@ fn step_record(r: &StepRecord) -> Map<String, Value> {
     put("epoch", json!(r.epoch));
     put("loss", json!(r.loss));
     put("learning_rate", json!(r.lr));
+    if let Some(lambda) = r.lambda {
+        put("lambda", json!(lambda));
+    }
     put("grad_norm", json!(r.grad_norm));
     put("tokens", json!(r.tokens));
     put("seconds", json!(r.seconds));
@@ -231,6 +235,7 @@ mod tests {
             epoch: 0.25,
             loss,
             lr: 3e-4,
+            lambda: None,
             grad_norm: 0.7,
             tokens: 90,
             seconds: 0.5,

@@ -3,8 +3,9 @@
 
 use crate::Rows;
 use crate::isa::{isa, kernel};
-use crate::math::{dot, madd};
-use crate::split::{for_row_blocks, same_shape};
+use crate::math::{LANES, dot, madd};
+use crate::split::{for_row_blocks, rows_per_task, same_shape};
+use rayon::prelude::*;
 
 /// How h0 is scaled before it is mixed in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,21 +61,23 @@ pub fn forward(lambda: f32, scale: H0Scale, x: &Rows, h0: &Rows, out: &mut Rows)
     });
 }
 
-/// The gradient of [`forward`], accumulated: dx += (1 - lambda) dout and, where h0 has a gradient,
-/// dh0 += lambda s dout; all (T, D). s is held fixed.
+/// The gradient of [`forward`], accumulated where it is wanted: dx += (1 - lambda) dout and, where h0
+/// has a gradient, dh0 += lambda s dout; all (T, D). s is held fixed.
 pub fn backward(
     lambda: f32,
     scale: H0Scale,
     x: &Rows,
     h0: &Rows,
     dout: &Rows,
-    dx: &mut Rows,
+    dx: Option<&mut Rows>,
     dh0: Option<&mut Rows>,
 ) {
     same_shape("x", x, "h0", h0);
     same_shape("x", x, "dout", dout);
-    same_shape("x", x, "dx", dx);
-    crate::elementwise::axpy(1.0 - lambda, dout, dx);
+    if let Some(dx) = dx {
+        same_shape("x", x, "dx", dx);
+        crate::elementwise::axpy(1.0 - lambda, dout, dx);
+    }
     let Some(dh0) = dh0 else { return };
     same_shape("x", x, "dh0", dh0);
     let (isa, width) = (isa(), x.width());
@@ -88,6 +91,51 @@ pub fn backward(
             accumulate(isa, lambda * s, dout.row(t), dh0);
         }
     });
+}
+
+/// lambda = sigmoid(theta): what a learned lambda is made of, so that no step leaves 0 < lambda < 1.
+pub fn of_theta(theta: f32) -> f32 {
+    (1.0 / (1.0 + (-f64::from(theta)).exp())) as f32
+}
+
+/// The theta of a lambda between 0 and 1.
+pub fn to_theta(lambda: f32) -> f32 {
+    let lambda = f64::from(lambda);
+    (lambda / (1.0 - lambda)).ln() as f32
+}
+
+kernel!(fn pull(s: f32, x: &[f32], h: &[f32], d: &[f32]) -> f64 = pull_body);
+
+/// Sum of (s h - x) d, in f64: its terms have either sign.
+#[inline(always)]
+fn pull_body<const FMA: bool>(s: f32, x: &[f32], h: &[f32], d: &[f32]) -> f64 {
+    let mut acc = [0.0f64; LANES];
+    let chunks = x.chunks(LANES).zip(h.chunks(LANES)).zip(d.chunks(LANES));
+    for ((x, h), d) in chunks {
+        for (((x, h), d), acc) in x.iter().zip(h).zip(d).zip(&mut acc) {
+            *acc += f64::from(madd::<FMA>(s, *h, -*x)) * f64::from(*d);
+        }
+    }
+    acc.iter().sum()
+}
+
+/// d loss / d theta of [`forward`] with lambda = sigmoid(theta): lambda (1 - lambda) times the sum over
+/// all rows of (s h0 - x) . dout. s is held fixed. Blocks of fixed size, then the blocks in order.
+pub fn theta_gradient(lambda: f32, scale: H0Scale, x: &Rows, h0: &Rows, dout: &Rows) -> f64 {
+    same_shape("x", x, "h0", h0);
+    same_shape("x", x, "dout", dout);
+    let (isa, block) = (isa(), rows_per_task(x.width()));
+    let row = |t: usize| {
+        let s = match scale {
+            H0Scale::Raw => 1.0,
+            H0Scale::Rms => row_scale(isa, x.row(t), h0.row(t)),
+        };
+        pull(isa, s, x.row(t), h0.row(t), dout.row(t))
+    };
+    let sum = |i: usize| (i * block..((i + 1) * block).min(x.rows())).map(row).sum::<f64>();
+    let blocks: Vec<f64> = (0..x.rows().div_ceil(block)).into_par_iter().map(sum).collect();
+    let lambda = f64::from(lambda);
+    lambda * (1.0 - lambda) * blocks.iter().sum::<f64>()
 }
 
 #[cfg(test)]
@@ -123,6 +171,51 @@ mod tests {
             let dh0: Vec<f64> = (0..3 * d).map(|i| lambda * held[i / d] * dout[i]).collect();
             assert_gradient("dx", &x, &dx, |x| inner(&naive(lambda, &held, x, &h0, d), &dout));
             assert_gradient("dh0", &h0, &dh0, |h| inner(&naive(lambda, &held, &x, h, d), &dout));
+            let theta = [(lambda / (1.0 - lambda)).ln()];
+            let dtheta = [naive_theta(lambda, &held, &x, &h0, &dout, d)];
+            let at = |theta: f64| 1.0 / (1.0 + (-theta).exp());
+            assert_gradient("dtheta", &theta, &dtheta, |t| inner(&naive(at(t[0]), &held, &x, &h0, d), &dout));
+        }
+    }
+
+    fn naive_theta<F: Float>(lambda: F, scales: &[F], x: &[F], h0: &[F], dout: &[F], d: usize) -> F {
+        let term = |i: usize| (scales[i / d] * h0[i] - x[i]) * dout[i];
+        (0..x.len()).fold(F::zero(), |sum, i| sum + term(i)) * lambda * (F::of(1.0) - lambda)
+    }
+
+    #[test]
+    fn theta_is_lambda_in_other_words() {
+        for lambda in [0.001f32, 0.2, 0.5, 0.7, 0.999] {
+            assert!((of_theta(to_theta(lambda)) - lambda).abs() < 1e-6, "{lambda}");
+        }
+        assert_close(
+            "theta",
+            &[to_theta(0.2), of_theta(-0.5)],
+            &[0.25f64.ln(), 1.0 / (1.0 + 0.5f64.exp())],
+            1e-6,
+        );
+    }
+
+    #[test]
+    fn fast_theta_equals_naive() {
+        // The last is cut into several tasks.
+        for (t, d) in [(1, 1), (5, 33), (90, 257)] {
+            let (x, mut h0, dout) = (noise_rows(t, d, 4), noise_rows(t, d, 5), noise_rows(t, d, 6));
+            if t > 1 {
+                h0.row_mut(1).fill(0.0);
+            }
+            for scale in [H0Scale::Raw, H0Scale::Rms] {
+                let [wx, wh, wd] = [&x, &h0, &dout].map(|r| wide(r.data()));
+                let expected = naive_theta(f64::from(0.35f32), &scales(scale, &wx, &wh, d), &wx, &wh, &wd, d);
+                everywhere(
+                    || vec![theta_gradient(0.35, scale, &x, &h0, &dout) as f32],
+                    |isa, fast| {
+                        // Terms cancel: the error is a share of their sizes, about one each.
+                        let off = (f64::from(fast[0]) - expected).abs();
+                        assert!(off < 1e-6 * (t * d) as f64, "{isa} {scale:?} {t}x{d}: {fast:?}, {expected}");
+                    },
+                );
+            }
         }
     }
 
@@ -149,7 +242,7 @@ mod tests {
                 let run = || {
                     let (mut y, mut dx, mut dh) = (Rows::scratch(t, d), dx0.copy(), dh00.copy());
                     forward(lambda, scale, &x, &h0, &mut y);
-                    backward(lambda, scale, &x, &h0, &dout, &mut dx, Some(&mut dh));
+                    backward(lambda, scale, &x, &h0, &dout, Some(&mut dx), Some(&mut dh));
                     [y.data(), dx.data(), dh.data()].concat()
                 };
                 everywhere(run, |isa, fast| {

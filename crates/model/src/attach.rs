@@ -2,6 +2,8 @@
 //! tensors to their places.
 
 use crate::arch::{Block, HeadKind, Positions};
+use crate::attention::Attention;
+use crate::ffn::Ffn;
 use crate::head::Head;
 use crate::linear::Linear;
 use crate::load::{self, Loaded};
@@ -10,8 +12,8 @@ use crate::weight::{Vector, Weight};
 use crate::{Error, Model, fingerprint};
 use sibo_peft::folder::Folder;
 use sibo_peft::{
-    Adapter, AdapterConfig, At, Method, ModelShape, Module, ModuleKind, ParamId, Params, Placed, Site,
-    TaskType,
+    Adapter, AdapterConfig, At, Branch, Dial, Lambda, Method, ModelShape, Module, ModuleKind, ParamId,
+    Params, Placed, Site, TaskType,
 };
 use std::path::Path;
 
@@ -162,6 +164,30 @@ impl Model {
         }
         self.params = std::mem::take(&mut adapter.params);
         self.adapter = Some(adapter);
+    }
+
+    /// Turns lambda where it is a number, in every branch that SIBO enters: what a run with a course does between steps,
+    /// and what its adapter carries from then on.
+    pub fn set_lambda(&mut self, lambda: Lambda) {
+        for branch in self.branches_mut() {
+            if let Dial::Fixed(own) = &mut branch.lambda {
+                *own = lambda.at(branch.layer);
+            }
+        }
+        if let Some(adapter) = &mut self.adapter {
+            adapter.config.sibo.lambda = lambda;
+        }
+    }
+
+    fn branches_mut(&mut self) -> impl Iterator<Item = &mut Branch> {
+        self.layers.iter_mut().flat_map(|layer| {
+            let Attention { query, key, value, output, adapter, .. } = &mut layer.attention;
+            let Ffn { gate, up, down, adapter: behind, parallel, .. } = &mut layer.ffn;
+            let linears = [query, key, value, output, up, down].into_iter().chain(gate);
+            let on_linears = linears.flat_map(|l| [&mut l.before, &mut l.beside, &mut l.after]);
+            let own = [adapter, behind, parallel, &mut layer.on_attention, &mut layer.on_ffn];
+            on_linears.chain(own).flatten()
+        })
     }
 
     fn linear_mut(&mut self, path: &str) -> &mut Linear {

@@ -216,12 +216,12 @@ impl Linear {
 }
 
 /// Down to the inner width and up again; backward, two gradients of matrices, the gradient inside, and that of the
-/// input where it is wanted.
+/// input where it is wanted, which a learned lambda always does.
 fn branch(b: &Branch, inp: usize, out: usize, t: usize, pass: Pass) -> StepCount {
     let (down, up) = (product(t, inp, b.kept_per_row()), product(t, b.kept_per_row(), out));
     let trained = match pass {
         Pass::Forward => down + up,
-        Pass::Backward { wanted } => 2 * up + down + u64::from(wanted) * down,
+        Pass::Backward { wanted } => 2 * up + down + u64::from(wanted || b.learns()) * down,
     };
     StepCount { trained, ..StepCount::default() }
 }

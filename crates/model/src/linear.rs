@@ -126,7 +126,7 @@ impl Linear {
 
 /// z = skip(y) + f(y~), skip(y) being y or y~.
 pub(crate) fn series_forward(branch: &Branch, call: &Call, params: &Params, y: &Rows) -> (Rows, BranchSaved) {
-    let skip = if branch.mixed_skip { branch.mixed(call, y) } else { None };
+    let skip = if branch.mixed_skip { branch.mixed(call, params, y) } else { None };
     let mut z = skip.unwrap_or_else(|| y.copy());
     let saved = branch.forward(call, params, y, &mut z);
     (z, saved)
@@ -143,7 +143,7 @@ pub(crate) fn series_backward(
 ) -> Rows {
     let mut dy = if branch.mixed_skip {
         let mut dy = Rows::zeros(y.rows(), y.width());
-        branch.unmix(call, y, dz, &mut dy, grads.dh0.as_deref_mut());
+        branch.unmix(call, grads.params, y, dz, Some(&mut dy), grads.dh0.as_deref_mut());
         dy
     } else {
         dz.copy()

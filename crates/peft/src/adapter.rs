@@ -4,15 +4,20 @@
 use crate::bottleneck::{Bottleneck, BottleneckSpec};
 use crate::branch::Function;
 use crate::config::{BottleneckConfig, Form, LoraConfig};
+use crate::lambda::{Learned, Per};
 use crate::lora::{EmbeddingLora, Lora};
 use crate::targets::{self, LayerChoice, Targets};
 use crate::{
-    AdapterConfig, Bias, Branch, Error, Method, ModelShape, Module, ModuleKind, Param, ParamId, Params,
-    Placement, Sibo, Site, Skip, TaskType,
+    AdapterConfig, Bias, Branch, Dial, Error, Lambda, Method, ModelShape, Module, ModuleKind, Param, ParamId,
+    Params, Placement, Sibo, Site, Skip, TaskType,
 };
+use sibo_kernels::mix;
 
 /// Every key of a PEFT file starts so.
 pub const KEY_PREFIX: &str = "base_model.model.";
+
+/// Every theta of a learned lambda has a key that starts so, and then says what shares it.
+pub const THETA_PREFIX: &str = "base_model.model.sibo_theta.";
 
 /// Where a branch is joined to the frozen model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +50,20 @@ pub struct Placed {
     pub branch: Branch,
 }
 
+impl Placed {
+    /// Whether nothing that a fresh branch reads has a gradient: it gives zero, and no skip carries x~.
+    fn rests(&self, params: &Params) -> bool {
+        let series = matches!(self.at, At::After(_) | At::AfterAttention(_) | At::AfterFfn(_));
+        self.branch.function.starts_at_zero(params) && !(series && self.branch.mixed_skip)
+    }
+}
+
+/// Whether what a branch reads in the first layer is h0 itself, so that x~ = x at any lambda: in post-norm models the
+/// attention's input.
+fn reads_h0(reads: Site, shape: &ModelShape) -> bool {
+    !shape.norm_before_ffn && matches!(reads, Site::Query | Site::Key | Site::Value)
+}
+
 /// All that is trained on a model.
 #[derive(Debug, Clone)]
 pub struct Adapter {
@@ -64,7 +83,39 @@ pub struct Adapter {
     pub plain: Vec<String>,
 }
 
+/// A learned lambda as it stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LearnedLambda {
+    /// What shares it: a kind of site, `layer 3`, or a module's path.
+    pub of: String,
+    /// Its value.
+    pub lambda: f32,
+}
+
 impl Adapter {
+    /// Learned lambdas as `params` has them, in their order; none where lambda is a number.
+    pub fn learned_lambdas(params: &Params) -> Vec<LearnedLambda> {
+        let thetas = params.iter().filter_map(|p| Some((p.name.strip_prefix(THETA_PREFIX)?, p)));
+        let one = |(group, param): (&str, &Param)| {
+            // A module's path has dots, and its underscores are its own.
+            let of = if group.contains('.') { group.to_string() } else { group.replace('_', " ") };
+            LearnedLambda { of, lambda: mix::of_theta(param.value[0]) }
+        };
+        thetas.map(one).collect()
+    }
+
+    /// Lambda now, where a run moves it: the mean over layers or thetas.
+    pub fn moving_lambda(&self, params: &Params) -> Option<f64> {
+        let sibo = &self.config.sibo;
+        let values: Vec<f32> = match (&sibo.lambda, &sibo.course) {
+            (Lambda::Learned(_), _) => Adapter::learned_lambdas(params).iter().map(|l| l.lambda).collect(),
+            (_, None) => return None,
+            (Lambda::Same(lambda), _) => vec![*lambda],
+            (Lambda::PerLayer(list), _) => list.clone(),
+        };
+        Some(values.iter().map(|l| f64::from(*l)).sum::<f64>() / values.len().max(1) as f64)
+    }
+
     /// Places `config` on a model. `base` gives the present values of a base tensor, for those that
     /// train; `seed` draws the rest. Refuses what no one can train.
     pub fn new(
@@ -89,6 +140,7 @@ impl Adapter {
             Method::Bottleneck(bottleneck) => adapter.place_bottleneck(bottleneck, shape, seed)?,
             Method::Head | Method::BitFit | Method::Full => {}
         }
+        adapter.mark_resting_thetas();
         adapter.train_base(shape, base)?;
         if !config.sibo.is_plain() && adapter.injected.is_empty() {
             return Err(Error::Refused(format!(
@@ -145,9 +197,9 @@ impl Adapter {
             let alpha = targets::pattern_value(&lora.alpha_pattern, &module.path, "alpha_pattern", PLACE)?;
             let rank = rank.map_or(lora.r, |r| r as usize);
             let scale = lora.scale(rank, alpha.unwrap_or(lora.alpha));
-            let lambda = self.config.sibo.lambda_for(module, shape)?;
+            let enters = self.config.sibo.enters(module, shape)?;
             let path = format!("{KEY_PREFIX}{}", module.path);
-            self.note(&module.path, lambda);
+            let lambda = self.dial(enters, module.layer, module.site, &module.path, shape);
             if module.kind == ModuleKind::Embedding {
                 let pair =
                     EmbeddingLora::new(&mut self.params, &path, module.inp, module.out, rank, scale, seed);
@@ -200,7 +252,8 @@ impl Adapter {
                 let path = format!("{layer_path}.{name}");
                 let listed = !matches!(self.config.sibo.placement, Placement::List(_))
                     || self.config.sibo.lists(&path);
-                let lambda = if listed { self.config.sibo.lambda_at(layer) } else { 0.0 };
+                let reads = if config.form == Form::Parallel { Site::FfnUp } else { site };
+                let lambda = self.dial(listed, Some(layer), reads, &path, shape);
                 let at = match (config.form, site, config.original_ln_before) {
                     (Form::Parallel, ..) => At::BesideFfn(layer),
                     (_, Site::Attention, false) => At::AfterAttention(layer),
@@ -262,7 +315,14 @@ impl Adapter {
                     ),
                 ));
             };
-            let lambda = self.in_linear_lambda(module, shape);
+            // After a linear the adapter reads what that gives: the sub-layer's output.
+            let reads = match (before, module.site) {
+                (false, Site::FfnDown) => Site::Ffn,
+                (false, Site::AttnOut) => Site::Attention,
+                (_, site) => site,
+            };
+            let enters = self.enters_in_linear(module, shape);
+            let lambda = self.dial(enters, module.layer, reads, &module.path, shape);
             let (at, width) = if *before {
                 (At::Before(module.path.clone()), module.inp)
             } else {
@@ -288,13 +348,68 @@ impl Adapter {
         Ok(())
     }
 
-    fn in_linear_lambda(&self, module: &Module, shape: &ModelShape) -> f32 {
-        let chosen = match &self.config.sibo.placement {
+    fn enters_in_linear(&self, module: &Module, shape: &ModelShape) -> bool {
+        match &self.config.sibo.placement {
             Placement::Paper => true,
             Placement::Reference => shape.reference.is_some_and(|r| r.in_linear.contains(&module.name())),
             Placement::List(_) => self.config.sibo.lists(&module.path),
+        }
+    }
+
+    /// Where the lambda of the branch at `path` comes from, which `reads` the state of a site of this kind. Takes down
+    /// whether SIBO enters.
+    fn dial(
+        &mut self,
+        enters: bool,
+        layer: Option<usize>,
+        reads: Site,
+        path: &str,
+        shape: &ModelShape,
+    ) -> Dial {
+        let sibo = &self.config.sibo;
+        let dial = match (layer.filter(|_| enters), &sibo.lambda) {
+            (Some(0), Lambda::Learned(_)) if reads_h0(reads, shape) => Dial::Plain,
+            (Some(layer), Lambda::Learned(learned)) => {
+                Dial::Learned(self.theta(*learned, layer, reads, path))
+            }
+            (Some(layer), numbers) if sibo.acts_at(layer) => Dial::Fixed(numbers.at(layer)),
+            _ => Dial::Plain,
         };
-        module.layer.filter(|_| chosen).map_or(0.0, |layer| self.config.sibo.lambda_at(layer))
+        if dial == Dial::Plain {
+            self.plain.push(path.into())
+        } else {
+            self.injected.push(path.into())
+        }
+        dial
+    }
+
+    /// The theta of a branch, made when the first one asks for it.
+    fn theta(&mut self, learned: Learned, layer: usize, reads: Site, path: &str) -> ParamId {
+        let group = match learned.per {
+            Per::Kind => reads.kind().replace(' ', "_"),
+            Per::Layer => format!("layer_{layer}"),
+            Per::Module => path.into(),
+        };
+        let name = format!("{THETA_PREFIX}{group}");
+        self.params.find(&name).unwrap_or_else(|| {
+            let mut param = Param::new(name, vec![1], vec![mix::to_theta(learned.init)]);
+            (param.decay, param.theta) = (false, true);
+            self.params.add(param)
+        })
+    }
+
+    /// A theta has no gradient before the first update where all its branches give zero whatever they read.
+    fn mark_resting_thetas(&mut self) {
+        let thetas = (0..self.placed.len()).filter_map(|i| match self.placed[i].branch.lambda {
+            Dial::Learned(theta) => Some((theta, i)),
+            _ => None,
+        });
+        let thetas: Vec<(ParamId, usize)> = thetas.collect();
+        for (theta, _) in &thetas {
+            let own = thetas.iter().filter(|(other, _)| other == theta);
+            let rests = own.map(|(_, i)| &self.placed[*i]).all(|p| p.rests(&self.params));
+            self.params.get_mut(*theta).zero_grad_at_start = rests;
+        }
     }
 
     fn check_reference(&self, shape: &ModelShape, form: Option<&str>) -> Result<(), Error> {
@@ -321,7 +436,7 @@ impl Adapter {
         at: At,
         (inp, out): (usize, usize),
         biases: bool,
-        lambda: f32,
+        lambda: Dial,
         layer: usize,
         site: Site,
         seed: u64,
@@ -339,12 +454,11 @@ impl Adapter {
         let adapter = Bottleneck::new(&mut self.params, &format!("{KEY_PREFIX}{path}"), spec, seed);
         let mut branch = self.branch(Function::Bottleneck(adapter), lambda, config.dropout, layer, site);
         branch.drop_output = config.dropout_after_up;
-        self.note(path, lambda);
         self.placed.push(Placed { at, branch });
     }
 
-    fn branch(&self, function: Function, lambda: f32, dropout: f32, layer: usize, site: Site) -> Branch {
-        let Sibo { h0, skip, .. } = self.config.sibo;
+    fn branch(&self, function: Function, lambda: Dial, dropout: f32, layer: usize, site: Site) -> Branch {
+        let &Sibo { h0, skip, .. } = &self.config.sibo;
         Branch {
             function,
             lambda,
@@ -355,10 +469,6 @@ impl Adapter {
             layer,
             site,
         }
-    }
-
-    fn note(&mut self, path: &str, lambda: f32) {
-        if lambda > 0.0 { self.injected.push(path.into()) } else { self.plain.push(path.into()) }
     }
 
     /// Base tensors that train: those of `modules_to_save`, of a whole-model method, or biases.

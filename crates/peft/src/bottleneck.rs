@@ -93,6 +93,11 @@ impl Bottleneck {
         self.size
     }
 
+    /// Whether U is zero before the first update.
+    pub(crate) fn starts_at_zero(&self, params: &Params) -> bool {
+        params.get(self.down).zero_grad_at_start
+    }
+
     /// out (T, N) += s (U f(D x + b) + c); returns D x + b (T, M).
     pub(crate) fn forward(&self, params: &Params, x: &Rows, out: &mut Rows) -> Rows {
         let mut pre = Rows::scratch(x.rows(), self.size);

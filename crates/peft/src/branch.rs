@@ -1,11 +1,11 @@
 //! A branch: f(x~) beside a frozen operation. SIBO lives here, once, for every method.
 //!
-//! `read` makes what the method sees, x~ = (1 - lambda) x + lambda h0 and then dropout; `unread` is
-//! its backward. A method's own file knows neither lambda nor h0.
+//! `read` makes what the method sees, x~ = (1 - lambda) x + lambda h0 and then dropout; `unmix` is
+//! its backward, into x, h0 and a learned lambda. A method's own file knows neither lambda nor h0.
 
 use crate::bottleneck::Bottleneck;
 use crate::lora::Lora;
-use crate::{H0, Params, Site};
+use crate::{Dial, H0, Params, Site};
 use sibo_kernels::drop::{self, DropKey};
 use sibo_kernels::mix::{self, H0Scale};
 use sibo_kernels::{Rows, elementwise};
@@ -39,13 +39,23 @@ pub enum Function {
     Bottleneck(Bottleneck),
 }
 
+impl Function {
+    /// Whether a fresh one gives zero whatever it reads, so that what it reads has no gradient yet.
+    pub(crate) fn starts_at_zero(&self, params: &Params) -> bool {
+        match self {
+            Function::Lora(lora) => lora.starts_at_zero(params),
+            Function::Bottleneck(adapter) => adapter.starts_at_zero(params),
+        }
+    }
+}
+
 /// f with its place and its SIBO settings.
 #[derive(Debug, Clone)]
 pub struct Branch {
     /// The method.
     pub function: Function,
-    /// How much of h0; 0 is exactly the plain method.
-    pub lambda: f32,
+    /// How much of h0.
+    pub lambda: Dial,
     /// The form of h0.
     pub h0: H0,
     /// Whether a series adapter's own skip carries x~.
@@ -82,7 +92,7 @@ impl Input<'_> {
 impl Branch {
     /// out += f(drop(x~)), or drop(f(x~)); x is (T, K), out (T, N).
     pub fn forward(&self, call: &Call, params: &Params, x: &Rows, out: &mut Rows) -> BranchSaved {
-        let input = self.read(call, x);
+        let input = self.read(call, params, x);
         let Some(keys) = self.mask_keys(call).filter(|_| self.drop_output) else {
             return self.add(params, input.rows(), out);
         };
@@ -111,8 +121,9 @@ impl Branch {
         dx: Option<&mut Rows>,
         dh0: Option<&mut Rows>,
     ) {
-        let input = self.read(call, x);
-        let wanted = dx.is_some();
+        let input = self.read(call, params, x);
+        // A learned lambda asks for the gradient of x~ even where nothing below trains.
+        let wanted = dx.is_some() || self.learns();
         let keys = self.mask_keys(call);
         let masked = keys.as_ref().filter(|_| self.drop_output).map(|keys| {
             let mut dy = dy.copy();
@@ -124,11 +135,11 @@ impl Branch {
             Function::Lora(lora) => lora.backward(params, input.rows(), &saved.0, dy, wanted),
             Function::Bottleneck(adapter) => adapter.backward(params, input.rows(), &saved.0, dy, wanted),
         };
-        if let (Some(mut dinput), Some(dx)) = (dinput, dx) {
+        if let Some(mut dinput) = dinput {
             if let Some(keys) = keys.filter(|_| !self.drop_output) {
                 drop::apply(self.dropout, &keys, &mut dinput);
             }
-            self.unmix(call, x, &dinput, dx, dh0);
+            self.unmix(call, params, x, &dinput, dx, dh0);
         }
     }
 
@@ -140,26 +151,45 @@ impl Branch {
         }
     }
 
+    /// Whether this branch's lambda is trained.
+    pub fn learns(&self) -> bool {
+        matches!(self.lambda, Dial::Learned(_))
+    }
+
     /// x~, for a skip connection that takes it; `None` where it is x.
-    pub fn mixed(&self, call: &Call, x: &Rows) -> Option<Rows> {
-        (self.lambda != 0.0).then(|| {
+    pub fn mixed(&self, call: &Call, params: &Params, x: &Rows) -> Option<Rows> {
+        let lambda = self.lambda.value(params);
+        (lambda != 0.0).then(|| {
             let mut out = Rows::scratch(x.rows(), x.width());
-            mix::forward(self.lambda, self.scale(), x, call.h0, &mut out);
+            mix::forward(lambda, self.scale(), x, call.h0, &mut out);
             out
         })
     }
 
-    /// Gradient of x~ into x and h0: dx += (1 - lambda) d, dh0 += lambda s d.
-    pub fn unmix(&self, call: &Call, x: &Rows, d: &Rows, dx: &mut Rows, dh0: Option<&mut Rows>) {
-        if self.lambda == 0.0 {
-            elementwise::add(d, dx);
-        } else {
-            mix::backward(self.lambda, self.scale(), x, call.h0, d, dx, dh0);
+    /// Gradient of x~ into x, h0 and a learned lambda: dx += (1 - lambda) d, dh0 += lambda s d.
+    pub fn unmix(
+        &self,
+        call: &Call,
+        params: &mut Params,
+        x: &Rows,
+        d: &Rows,
+        dx: Option<&mut Rows>,
+        dh0: Option<&mut Rows>,
+    ) {
+        let lambda = self.lambda.value(params);
+        if let Dial::Learned(theta) = self.lambda {
+            let gradient = mix::theta_gradient(lambda, self.scale(), x, call.h0, d);
+            params.grad_mut(theta)[0] += gradient as f32;
+        }
+        match (lambda == 0.0, dx) {
+            (true, Some(dx)) => elementwise::add(d, dx),
+            (true, None) => {}
+            (false, dx) => mix::backward(lambda, self.scale(), x, call.h0, d, dx, dh0),
         }
     }
 
-    fn read<'a>(&self, call: &Call, x: &'a Rows) -> Input<'a> {
-        let mixed = self.mixed(call, x);
+    fn read<'a>(&self, call: &Call, params: &Params, x: &'a Rows) -> Input<'a> {
+        let mixed = self.mixed(call, params, x);
         match (mixed, self.mask_keys(call).filter(|_| !self.drop_output)) {
             (None, None) => Input::Same(x),
             (Some(rows), None) => Input::Changed(rows),

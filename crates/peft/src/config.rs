@@ -198,6 +198,11 @@ impl AdapterConfig {
         }
         let boosted = match object.get("sibo") {
             None => false,
+            Some(s) if s.get("lambda_end").is_some() => {
+                let reason =
+                    "is a key of adapters that a run wrote; in a recipe `lambda` is where a schedule ends";
+                return Err(Error::key(place, "sibo.lambda_end", reason));
+            }
             Some(s) => !Sibo::from_json(place, s)?.is_plain(),
         };
         if boosted && !matches!(kind, "LORA" | "BOTTLENECK") {

@@ -1,10 +1,11 @@
 //! An adapter's folder: `adapter_config.json`, `adapter_model.safetensors`, `README.md`, as PEFT lays it out.
 //! Loading consumes every key and fills every parameter, or lists both sides.
 
+use crate::adapter::{KEY_PREFIX, THETA_PREFIX};
 use crate::adapter_hub::{self, Hub};
 use crate::config::Form;
 use crate::targets::Targets;
-use crate::{AdapterConfig, Error, Method, ModelShape, Params, Sibo, adapter::KEY_PREFIX};
+use crate::{AdapterConfig, Error, Method, ModelShape, Params, Sibo};
 use serde_json::{Value, json};
 use sibo_files::TensorFile;
 use std::collections::{BTreeMap, BTreeSet};
@@ -109,7 +110,7 @@ impl Folder {
         }
         let config = AdapterConfig { sibo: Sibo::default(), ..self.config.clone() };
         let mut tensors = Vec::new();
-        for (ours, theirs) in &self.keys {
+        for (ours, theirs) in self.keys.iter().filter(|(ours, _)| !ours.starts_with(THETA_PREFIX)) {
             tensors.push((ours.as_str(), &self.shapes[ours], self.file.read(theirs)?.into_f32()));
         }
         let strings = self.base_fingerprint.iter().map(|f| ("sibo.base".to_string(), json!(f).to_string()));

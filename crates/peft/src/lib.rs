@@ -15,6 +15,7 @@ pub mod branch;
 pub mod config;
 pub mod folder;
 pub mod init;
+pub mod lambda;
 pub mod lora;
 pub mod params;
 pub mod shape;
@@ -24,9 +25,10 @@ pub mod targets;
 pub use adapter::{Adapter, At, Placed};
 pub use branch::{Branch, BranchSaved, Call, DropSource};
 pub use config::{AdapterConfig, Bias, Method, TaskType};
+pub use lambda::{Course, Dial, Lambda};
 pub use params::{Param, ParamId, Params};
 pub use shape::{ModelShape, Module, ModuleKind, Site};
-pub use sibo::{H0, Lambda, Placement, Sibo, Skip};
+pub use sibo::{H0, Placement, Sibo, Skip};
 
 /// What can be wrong with an adapter, its configuration or its files.
 #[derive(Debug, thiserror::Error)]

@@ -57,6 +57,11 @@ impl Lora {
         self.rank
     }
 
+    /// Whether B is zero before the first update.
+    pub(crate) fn starts_at_zero(&self, params: &Params) -> bool {
+        params.get(self.a).zero_grad_at_start
+    }
+
     /// out (T, N) += s B A x; returns u = A x (T, R).
     pub(crate) fn forward(&self, params: &Params, x: &Rows, out: &mut Rows) -> Rows {
         let mut u = Rows::scratch(x.rows(), self.rank);

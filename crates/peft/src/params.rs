@@ -16,6 +16,8 @@ pub struct Param {
     pub decay: bool,
     /// Whether a gradient of exactly zero is right before the first update, as for LoRA's A while B is zero.
     pub zero_grad_at_start: bool,
+    /// Whether this is the theta of a learned lambda, which has a learning rate of its own.
+    pub theta: bool,
 }
 
 impl Param {
@@ -24,7 +26,7 @@ impl Param {
         assert_eq!(shape.iter().product::<usize>(), value.len(), "shape of {name}");
         let grad = vec![0.0; value.len()];
         let decay = !name.ends_with(".bias");
-        Param { name, shape, value, grad, decay, zero_grad_at_start: false }
+        Param { name, shape, value, grad, decay, zero_grad_at_start: false, theta: false }
     }
 }
 

@@ -41,6 +41,19 @@ impl Site {
             Site::Outside => 10,
         }
     }
+
+    /// The kind of state that a branch here reads, in words; sites that read the same state are one kind.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Site::Query | Site::Key | Site::Value => "attention input",
+            Site::AttnOut => "attention heads",
+            Site::Attention => "after attention",
+            Site::FfnUp | Site::FfnGate => "FFN input",
+            Site::FfnDown => "FFN inner",
+            Site::Ffn => "after FFN",
+            Site::Outside => "outside",
+        }
+    }
 }
 
 /// What a module multiplies with.

@@ -1,19 +1,11 @@
 //! SIBO's settings: how much of h0, where, and in which form (method.md, section 1).
 
+use crate::lambda::{self, Course, Lambda};
 use crate::{Error, ModelShape, Module, Site};
 use serde_json::{Value, json};
 
 /// The form in which this crate writes the `sibo` object; other numbers are refused.
 pub const VERSION: u64 = 1;
-
-/// Lambda: one number for all layers or one for each.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Lambda {
-    /// The same everywhere (the paper).
-    Same(f32),
-    /// One for each layer.
-    PerLayer(Vec<f32>),
-}
 
 /// Which sites receive the injection.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,8 +39,10 @@ pub enum Skip {
 /// The `sibo` object of `adapter_config.json`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sibo {
-    /// How much of h0.
+    /// How much of h0. With a course, what the branches read now: a fresh adapter has its end.
     pub lambda: Lambda,
+    /// How a run moves it, where it does.
+    pub course: Option<Course>,
     /// Where.
     pub placement: Placement,
     /// In which form.
@@ -60,7 +54,13 @@ pub struct Sibo {
 impl Default for Sibo {
     /// The plain method.
     fn default() -> Self {
-        Sibo { lambda: Lambda::Same(0.0), placement: Placement::Paper, h0: H0::Raw, skip: Skip::Original }
+        Sibo {
+            lambda: Lambda::Same(0.0),
+            course: None,
+            placement: Placement::Paper,
+            h0: H0::Raw,
+            skip: Skip::Original,
+        }
     }
 }
 
@@ -70,28 +70,29 @@ impl Sibo {
         Sibo { lambda: Lambda::Same(lambda), ..Sibo::default() }
     }
 
-    /// Lambda at `layer`.
-    pub fn lambda_at(&self, layer: usize) -> f32 {
-        match &self.lambda {
-            Lambda::Same(l) => *l,
-            Lambda::PerLayer(list) => list.get(layer).copied().unwrap_or(0.0),
-        }
+    /// Whether lambda is and stays zero, that is, whether this is exactly the plain method.
+    pub fn is_plain(&self) -> bool {
+        let moves = self.course.as_ref().is_some_and(|c| c.start != 0.0 || !c.end.is_zero());
+        self.lambda.is_zero() && !moves
     }
 
-    /// Whether every lambda is zero, that is, whether this is exactly the plain method.
-    pub fn is_plain(&self) -> bool {
-        match &self.lambda {
-            Lambda::Same(l) => *l == 0.0,
-            Lambda::PerLayer(list) => list.iter().all(|l| *l == 0.0),
+    /// Whether lambda is ever above zero at `layer`.
+    pub fn acts_at(&self, layer: usize) -> bool {
+        let moves = self.course.as_ref().is_some_and(|c| c.start != 0.0 || c.end.at(layer) != 0.0);
+        self.lambda.at(layer) != 0.0 || moves
+    }
+
+    /// Lambda in words: `0.2`; `0.1, 0.3 by layer`; `0.2 (linear, from 0 to 0.4)`; `learned (from 0.2, one for each kind
+    /// of site)`.
+    pub fn lambda_in_words(&self) -> String {
+        match &self.course {
+            None => self.lambda.to_string(),
+            Some(c) => format!("{} ({}, from {} to {})", self.lambda, c.shape.name(), c.start, c.end),
         }
     }
 
     /// The object as it stands in `adapter_config.json`.
     pub fn to_json(&self) -> Value {
-        let lambda = match &self.lambda {
-            Lambda::Same(l) => shortest(*l),
-            Lambda::PerLayer(list) => list.iter().map(|l| shortest(*l)).collect(),
-        };
         let placement = match &self.placement {
             Placement::Paper => json!("paper"),
             Placement::Reference => json!("reference"),
@@ -99,16 +100,20 @@ impl Sibo {
         };
         let h0 = if self.h0 == H0::Raw { "raw" } else { "rms" };
         let skip = if self.skip == Skip::Original { "original" } else { "mixed" };
-        json!({"version": VERSION, "lambda": lambda, "placement": placement, "h0": h0, "skip": skip})
+        let mut object = json!({"version": VERSION, "placement": placement, "h0": h0, "skip": skip});
+        if let Value::Object(object) = &mut object {
+            lambda::write(&self.lambda, self.course.as_ref(), object);
+        }
+        object
     }
 
     /// Reads the object found in `place`.
     pub fn from_json(place: &str, value: &Value) -> Result<Self, Error> {
         let bad = |key: &str, reason: String| Error::key(place, &format!("sibo.{key}"), reason);
         let object = value.as_object().ok_or_else(|| Error::key(place, "sibo", "must be an object"))?;
-        const KEYS: [&str; 5] = ["version", "lambda", "placement", "h0", "skip"];
-        if let Some(key) = object.keys().find(|k| !KEYS.contains(&k.as_str())) {
-            return Err(bad(key, format!("not a key of the sibo object; its keys are {}", KEYS.join(", "))));
+        let keys = [&["version", "placement", "h0", "skip"][..], &lambda::KEYS].concat();
+        if let Some(key) = object.keys().find(|k| !keys.contains(&k.as_str())) {
+            return Err(bad(key, format!("not a key of the sibo object; its keys are {}", keys.join(", "))));
         }
         match object.get("version") {
             None => {}
@@ -127,8 +132,7 @@ impl Sibo {
                 Some(v) => Err(bad(key, format!("{v} is not a word"))),
             }
         };
-        let lambda =
-            read_lambda(object.get("lambda").unwrap_or(&Value::Null)).map_err(|r| bad("lambda", r))?;
+        let (lambda, course) = lambda::read(object).map_err(|(key, reason)| bad(key, reason))?;
         let placement = read_placement(object.get("placement")).map_err(|r| bad("placement", r))?;
         let h0 = match word("h0", "raw")?.as_str() {
             "raw" => H0::Raw,
@@ -140,13 +144,13 @@ impl Sibo {
             "mixed" => Skip::Mixed,
             other => return Err(bad("skip", format!("`{other}` is neither original nor mixed"))),
         };
-        Ok(Sibo { lambda, placement, h0, skip })
+        Ok(Sibo { lambda, course, placement, h0, skip })
     }
 
     /// Refuses what does not fit the model before anything is built.
     pub fn check(&self, shape: &ModelShape) -> Result<(), Error> {
         let layers = shape.layer_paths.len();
-        match &self.lambda {
+        match self.course.as_ref().map_or(&self.lambda, |c| &c.end) {
             Lambda::PerLayer(list) if list.len() != layers => Err(Error::Refused(format!(
                 "`lambda` lists {} numbers, but the model has {layers} layers: give one number, or one for each layer",
                 list.len()
@@ -155,11 +159,11 @@ impl Sibo {
         }
     }
 
-    /// Lambda of the branch at `module`, by placement; a list that names a site SIBO cannot enter is refused.
-    pub fn lambda_for(&self, module: &Module, shape: &ModelShape) -> Result<f32, Error> {
-        let Some(layer) = module.layer else {
+    /// Whether SIBO enters the branch at `module`, by placement; a list that names a site it cannot enter is refused.
+    pub fn enters(&self, module: &Module, shape: &ModelShape) -> Result<bool, Error> {
+        if module.layer.is_none() {
             return self.refuse_listed(module, "it lies outside the layers");
-        };
+        }
         if !module.injectable(shape.width) {
             let why = match module.site {
                 Site::FfnDown => "its branch reads the FFN's inner state, not the token's state",
@@ -167,12 +171,11 @@ impl Sibo {
             };
             return self.refuse_listed(module, why);
         }
-        let chosen = match &self.placement {
+        Ok(match &self.placement {
             Placement::Paper => true,
             Placement::Reference => shape.reference.is_some_and(|r| r.lora == module.name()),
             Placement::List(_) => self.lists(&module.path),
-        };
-        Ok(if chosen { self.lambda_at(layer) } else { 0.0 })
+        })
     }
 
     /// Whether a placement list names `path`.
@@ -183,31 +186,14 @@ impl Sibo {
         }
     }
 
-    fn refuse_listed(&self, module: &Module, why: &str) -> Result<f32, Error> {
+    fn refuse_listed(&self, module: &Module, why: &str) -> Result<bool, Error> {
         if self.lists(&module.path) {
             return Err(Error::Refused(format!(
                 "`placement` names `{}`, which SIBO cannot enter: {why}. Leave it out of the list; as a target module it runs plain.",
                 module.path
             )));
         }
-        Ok(0.0)
-    }
-}
-
-/// An f32 as the shortest decimal that gives it back, so that 0.35 is written as 0.35.
-fn shortest(value: f32) -> Value {
-    json!(value.to_string().parse::<f64>().unwrap_or(f64::from(value)))
-}
-
-fn read_lambda(value: &Value) -> Result<Lambda, String> {
-    const RANGE: &str = "must be a number with 0 <= lambda < 1, or a list of one such number for each layer";
-    let one = |v: &Value| match v.as_f64() {
-        Some(l) if (0.0..1.0).contains(&l) && (l as f32) < 1.0 => Ok(l as f32),
-        _ => Err(format!("{v} is not allowed: it {RANGE}")),
-    };
-    match value {
-        Value::Array(list) => Ok(Lambda::PerLayer(list.iter().map(one).collect::<Result<_, _>>()?)),
-        other => one(other).map(Lambda::Same),
+        Ok(false)
     }
 }
 
@@ -228,17 +214,39 @@ fn read_placement(value: Option<&Value>) -> Result<Placement, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lambda::{CourseShape, Learned, Per};
 
     #[test]
     fn the_object_survives_a_round_trip() {
         let sibo = Sibo {
             lambda: Lambda::PerLayer(vec![0.1, 0.35, 0.7]),
+            course: None,
             placement: Placement::List(vec!["up_proj".into()]),
             h0: H0::Rms,
             skip: Skip::Mixed,
         };
         assert_eq!(Sibo::from_json("x", &sibo.to_json()).unwrap(), sibo);
         assert_eq!(Sibo::with_lambda(0.35).to_json()["lambda"], json!(0.35));
+        let course =
+            Course { shape: CourseShape::Cosine, start: 0.15, end: Lambda::PerLayer(vec![0.0, 0.4]) };
+        let moving = Sibo { lambda: course.at(0.3), course: Some(course), ..sibo.clone() };
+        assert_eq!(Sibo::from_json("x", &moving.to_json()).unwrap(), moving);
+        let learned = Lambda::Learned(Learned { init: 0.35, per: Per::Module });
+        let learned = Sibo { lambda: learned, ..sibo };
+        assert_eq!(Sibo::from_json("x", &learned.to_json()).unwrap(), learned);
+    }
+
+    #[test]
+    fn only_a_lambda_that_stays_zero_is_plain() {
+        let of = |object: Value| Sibo::from_json("x", &object).unwrap();
+        assert!(of(json!({"lambda": 0})).is_plain());
+        assert!(of(json!({"lambda": 0, "lambda_schedule": "linear"})).is_plain());
+        let falls = of(json!({"lambda": 0, "lambda_schedule": "linear", "lambda_start": 0.3}));
+        assert!(!falls.is_plain() && falls.acts_at(1));
+        // A checkpoint at the first step of a course from zero.
+        let rises = of(json!({"lambda": 0, "lambda_schedule": "linear", "lambda_end": [0.0, 0.3]}));
+        assert!(!rises.is_plain() && rises.acts_at(1) && !rises.acts_at(0));
+        assert!(!of(json!({"lambda": "learned"})).is_plain());
     }
 
     #[test]

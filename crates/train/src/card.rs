@@ -3,6 +3,7 @@
 use crate::events::Outcome;
 use crate::recipe::{Recipe, Source};
 use sibo_model::Model;
+use sibo_peft::Adapter;
 use std::fmt::Write;
 
 /// One measured number, as the card shows it.
@@ -43,7 +44,16 @@ pub fn text(model: &Model, recipe: &Recipe, outcome: &Outcome, scores: &[CardSco
             "`x~ = (1 - lambda) x + lambda h0`. Python PEFT does not know it and refuses this folder;".into(),
         );
         line("load it with `sibo`.\n".into());
-        line(format!("- settings: `{}`", config.sibo.to_json()));
+        line(format!("- settings: `{}`", adapter.config.sibo.to_json()));
+        if adapter.config.sibo.course.is_some() {
+            line(format!(
+                "- lambda: {}; these values go with the first number",
+                adapter.config.sibo.lambda_in_words()
+            ));
+        }
+        for learned in Adapter::learned_lambdas(model.params()) {
+            line(format!("- learned lambda, {}: {:.4}", learned.of, learned.lambda));
+        }
         line(format!("- injected: {} branches; plain: {}\n", adapter.injected.len(), adapter.plain.len()));
     }
     if let Some(best) = outcome.best.as_ref().filter(|b| b.step == outcome.holds_step) {

@@ -164,9 +164,14 @@ fn save_adapter_into(model: &Model, folder: &Path, card: &str) -> Result<(), Err
     Ok(folder::save_into(&adapter.config, model.params(), folder, model.fingerprint(), card)?)
 }
 
-/// Fills the model's parameters from an adapter folder of the same run.
+/// Fills the model's parameters from an adapter folder of the same run, and takes the lambda that goes with them.
 pub fn load_adapter(model: &mut Model, folder: &Path) -> Result<(), Error> {
-    Ok(folder::Folder::open(folder)?.fill(model.params_mut())?)
+    let mut folder = folder::Folder::open(folder)?;
+    folder.fill(model.params_mut())?;
+    if folder.config.sibo.course.is_some() {
+        model.set_lambda(folder.config.sibo.lambda.clone());
+    }
+    Ok(())
 }
 
 fn write_optimiser(path: &Path, params: &Params, state: &OptimiserState) -> Result<(), sibo_files::Error> {

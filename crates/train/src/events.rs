@@ -99,6 +99,8 @@ pub struct StepRecord {
     pub loss: f64,
     /// The learning rate of the update.
     pub lr: f64,
+    /// Mean lambda of the pass, where the run moves it by a schedule or learns it.
+    pub lambda: Option<f64>,
     /// Joint norm of the gradients before clipping.
     pub grad_norm: f64,
     /// Tokens read.

@@ -15,6 +15,8 @@ enum Rule {
 pub struct Optimiser {
     rule: Rule,
     weight_decay: f64,
+    /// The learning rate of a learned lambda's theta, as a multiple of the others'.
+    theta_rate: f64,
     state: OptimiserState,
 }
 
@@ -33,12 +35,27 @@ pub struct OptimiserState {
 impl Optimiser {
     /// Decoupled weight decay (arXiv 1711.05101), as `torch.optim.AdamW`.
     pub fn adamw(beta1: f64, beta2: f64, eps: f64, weight_decay: f64) -> Self {
-        Optimiser { rule: Rule::AdamW { beta1, beta2, eps }, weight_decay, state: OptimiserState::default() }
+        Optimiser {
+            rule: Rule::AdamW { beta1, beta2, eps },
+            weight_decay,
+            theta_rate: 1.0,
+            state: OptimiserState::default(),
+        }
     }
 
     /// As `torch.optim.SGD`.
     pub fn sgd(momentum: f64, weight_decay: f64) -> Self {
-        Optimiser { rule: Rule::Sgd { momentum }, weight_decay, state: OptimiserState::default() }
+        Optimiser {
+            rule: Rule::Sgd { momentum },
+            weight_decay,
+            theta_rate: 1.0,
+            state: OptimiserState::default(),
+        }
+    }
+
+    /// Thetas of a learned lambda take `rate` times the learning rate of the rest.
+    pub fn with_theta_rate(self, rate: f64) -> Self {
+        Optimiser { theta_rate: rate, ..self }
     }
 
     /// One update of every parameter from its gradient, at this learning rate.
@@ -53,6 +70,7 @@ impl Optimiser {
         let moments = self.state.first.iter_mut().zip(&mut self.state.second);
         for (param, (first, second)) in params.iter_mut().zip(moments) {
             let decay = if param.decay { self.weight_decay } else { 0.0 };
+            let lr = if param.theta { lr * self.theta_rate } else { lr };
             let (p, g) = (&mut param.value, &param.grad);
             match self.rule {
                 Rule::AdamW { beta1, beta2, eps } => {

@@ -49,7 +49,7 @@ pub struct LayerProfile {
 pub struct SiteProfile {
     /// The layer, from 0.
     pub layer: usize,
-    /// The kind, in words ([`site_name`]).
+    /// The kind, in words ([`Site::kind`]).
     pub site: &'static str,
     /// Mean norm of x.
     pub x_norm: Measure,
@@ -72,19 +72,6 @@ pub struct Profile {
     pub tokens: usize,
 }
 
-/// The sites that [`Model::site_inputs`] shows, in words.
-pub fn site_name(site: Site) -> &'static str {
-    match site {
-        Site::Query | Site::Key | Site::Value => "attention input",
-        Site::AttnOut => "attention heads",
-        Site::Attention => "after attention",
-        Site::FfnUp | Site::FfnGate => "FFN input",
-        Site::FfnDown => "FFN inner",
-        Site::Ffn => "after FFN",
-        Site::Outside => "outside",
-    }
-}
-
 /// The kinds of site at which h0 is mixed in by the model's adapter, in words, each once.
 pub fn injected_sites(model: &Model) -> Vec<&'static str> {
     let Some(adapter) = model.adapter() else { return vec![] };
@@ -92,14 +79,15 @@ pub fn injected_sites(model: &Model) -> Vec<&'static str> {
     let parallel = matches!(&adapter.config.method, Method::Bottleneck(b) if b.form == Form::Parallel);
     let mut names = Vec::new();
     for path in &adapter.injected {
-        let name = site_name(match modules.iter().find(|m| m.path == *path).map(|m| m.site) {
+        let site = match modules.iter().find(|m| m.path == *path).map(|m| m.site) {
             // Adapters after a linear read what it gives: the sub-layer's output.
             Some(Site::FfnDown) => Site::Ffn,
             Some(site) => site,
             None if path.ends_with("attention_adapter") => Site::Attention,
             None if parallel => Site::FfnUp,
             None => Site::Ffn,
-        });
+        };
+        let name = site.kind();
         if !names.contains(&name) {
             names.push(name);
         }
@@ -225,7 +213,7 @@ fn sites(model: &Model, rows: &[ProbeRow], batch: usize) -> Result<Vec<SiteProfi
     }
     let site = |((layer, site), [xs, starts, ratios]): ((usize, Site), [Vec<f64>; 3])| {
         let (x_norm, h0_norm, ratio) = (measure(xs)?, measure(starts)?, measure(ratios)?);
-        Ok(SiteProfile { layer, site: site_name(site), x_norm, h0_norm, ratio })
+        Ok(SiteProfile { layer, site: site.kind(), x_norm, h0_norm, ratio })
     };
     values.into_iter().map(site).collect()
 }

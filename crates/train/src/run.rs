@@ -89,6 +89,15 @@ struct Run<'a> {
     _buffers: pool::ExpectedRows,
 }
 
+/// What a step computed.
+struct StepNumbers {
+    loss: f64,
+    lr: f64,
+    lambda: Option<f64>,
+    grad_norm: f64,
+    tokens: usize,
+}
+
 impl<'a> Run<'a> {
     fn start(
         model: &'a mut Model,
@@ -137,6 +146,7 @@ impl<'a> Run<'a> {
             Some(checkpoint) => run.restore(checkpoint)?,
             None => vec![],
         };
+        run.turn_lambda(run.step.saturating_sub(1));
         run.tell_facts(plan, notes);
         if run.step == 0 && training.eval_on_start && validation.is_some() {
             run.evaluate()?;
@@ -147,6 +157,7 @@ impl<'a> Run<'a> {
     /// One optimiser step; false when the interruption came first.
     fn take_step(&mut self, interrupt: &AtomicBool) -> Result<bool, Error> {
         let began = Instant::now();
+        self.turn_lambda(self.step);
         let training = self.training();
         let rows = self.feed.step(self.step);
         let dropout =
@@ -154,6 +165,7 @@ impl<'a> Run<'a> {
         // Every micro-batch is divided by the whole step's labels: k small ones equal one k times larger.
         let scale = 1.0 / rows.count as f32;
         let (mut loss_sum, mut tokens) = (0.0, 0);
+        let lambda = self.model.adapter().and_then(|a| a.moving_lambda(self.model.params()));
         self.model.params_mut().zero_grads();
         for micro in &rows.micro {
             if interrupt.load(Ordering::Relaxed) {
@@ -183,8 +195,19 @@ impl<'a> Run<'a> {
         self.optimiser.step(self.model.params_mut(), lr);
         self.guard.updated(lr);
         self.step += 1;
-        self.record(loss_sum / rows.count as f64, lr, grad_norm, tokens, began.elapsed().as_secs_f64());
+        let loss = loss_sum / rows.count as f64;
+        self.record(StepNumbers { loss, lr, lambda, grad_norm, tokens }, began.elapsed().as_secs_f64());
         Ok(true)
+    }
+
+    /// Gives the branches the lambda of a step, from 0, where the recipe moves it.
+    fn turn_lambda(&mut self, step: usize) {
+        let course = self.model.adapter().and_then(|a| a.config.sibo.course.clone());
+        if let Some(course) = course {
+            // The only step of a run is its last.
+            let progress = if self.total > 1 { step as f64 / (self.total - 1) as f64 } else { 1.0 };
+            self.model.set_lambda(course.at(progress));
+        }
     }
 
     /// The settings outlive the run, so they can be read while it changes.
@@ -199,12 +222,14 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn record(&mut self, loss: f64, lr: f64, grad_norm: f64, tokens: usize, seconds: f64) {
+    fn record(&mut self, step: StepNumbers, seconds: f64) {
+        let StepNumbers { loss, lr, lambda, grad_norm, tokens } = step;
         let record = StepRecord {
             step: self.step,
             epoch: self.epoch(),
             loss,
             lr,
+            lambda,
             grad_norm,
             tokens,
             seconds,

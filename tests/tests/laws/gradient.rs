@@ -1,8 +1,9 @@
 //! Gradients against finite differences of the loss.
 
 use sibo_model::{Dropout, Model};
+use sibo_peft::AdapterConfig;
 use sibo_tests::measure::{Input, gradients, names};
-use sibo_tests::table::{Boost, Case};
+use sibo_tests::table::{Boost, Case, disturb};
 
 /// Backbones that between them hold every piece of backward code.
 const SUBSET: [&str; 6] = ["bert-pooler", "roberta-regression", "llama-gqa", "llama-tied", "qwen2", "gptj"];
@@ -97,4 +98,32 @@ fn slope(loss: &mut Loss, at: usize, direction: &[f32]) -> f64 {
     let near = loss.moved(at, direction, h) - loss.moved(at, direction, -h);
     let far = loss.moved(at, direction, 2.0 * h) - loss.moved(at, direction, -2.0 * h);
     (8.0 * near - far) / (12.0 * f64::from(h))
+}
+
+/// However thetas are shared, and with a skip that carries x~ too; the table has one theta for each kind of site.
+#[test]
+fn every_sharing_of_theta_is_the_derivative() {
+    let cases = Case::all().into_iter().filter(|c| {
+        let method =
+            ["lora-all", "lora-dropout", "houlsby", "parallel", "in_linear-all"].contains(&c.method.name);
+        method && c.boost == Boost::Learned && SUBSET.contains(&c.backbone.name) && c.refusal().is_none()
+    });
+    let mut thetas = 0;
+    for case in cases {
+        for per in ["layer", "module"] {
+            let mut model = case.base();
+            let mut recipe = case.recipe(model.arch().layers);
+            recipe["sibo"]["lambda_per"] = per.into();
+            recipe["sibo"]["skip"] = "mixed".into();
+            let config = AdapterConfig::from_recipe("recipe", &recipe).expect("a configuration");
+            model.attach(&config, 23).unwrap_or_else(|e| panic!("{}: {e}", case.name()));
+            disturb(&mut model);
+            thetas += model.params().iter().filter(|p| p.theta).count();
+            let dropout =
+                (case.method.name == "lora-dropout").then_some(Dropout { seed: 3, epoch: 2, base: true });
+            let wrong = differences(model, dropout);
+            assert!(wrong.is_empty(), "{}, a theta for each {per}: {}", case.name(), wrong.join("\n"));
+        }
+    }
+    assert!(thetas > 200, "{thetas}");
 }

@@ -38,7 +38,7 @@ pub(super) fn lambda_zero(case: &Case) -> Option<Vec<String>> {
         let mut model = case.base();
         let mut object = plain.adapter().expect("an adapter").config.to_json();
         object["peft_type"] = format!("SIBO_{}", object["peft_type"].as_str().expect("a word")).into();
-        object["sibo"] = json!({"lambda": lambda, "h0": "rms", "skip": "mixed"});
+        object["sibo"] = json!({"lambda": lambda, "lambda_schedule": "cosine", "h0": "rms", "skip": "mixed"});
         let config = AdapterConfig::from_json("adapter_config.json", &object).expect("a configuration");
         if let Err(e) = model.attach(&config, 23) {
             return Some(vec![format!("lambda {lambda}: {e}")]);

@@ -2,7 +2,7 @@
 
 use crate::app::App;
 use crate::exit::usage;
-use crate::{describe, places};
+use crate::places;
 use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
 use sibo_model::{LoadOptions, Model};
@@ -157,7 +157,7 @@ fn hub_class(model_type: &str) -> anyhow::Result<&'static str> {
 
 fn as_plain_lora(mut adapter: Folder, output: &Path, app: &App) -> anyhow::Result<()> {
     let lossy = !adapter.config.sibo.is_plain();
-    let lambda = describe::lambda(&adapter.config.sibo);
+    let lambda = adapter.config.sibo.lambda_in_words();
     let card = if lossy { lossy_card(&adapter, &lambda) } else { own_card(&adapter) };
     adapter.write_as_plain_lora(output, &card)?;
     if lossy {

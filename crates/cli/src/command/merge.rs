@@ -68,7 +68,7 @@ fn check(folder: &Folder) -> anyhow::Result<()> {
         bail!(
             "{place}: lambda is {}, and SIBO's share of a token's first representation cannot be merged into a weight. \
              Use the adapter beside its base model (--adapter), or train it with lambda 0",
-            crate::describe::lambda(&config.sibo)
+            config.sibo.lambda_in_words()
         );
     }
     if let Method::Bottleneck(_) = &config.method {

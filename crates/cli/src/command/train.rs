@@ -6,6 +6,8 @@ use crate::interrupt;
 use crate::record::Recorder;
 use crate::{describe, speaker};
 use serde_json::json;
+use sibo_model::Model;
+use sibo_peft::{Adapter, Sibo};
 use sibo_report::number;
 use sibo_train::checkpoint::{self, Checkpoint, Claim};
 use sibo_train::memory::MemoryPlan;
@@ -70,9 +72,15 @@ struct Flags {
     /// What is trained; `sibo methods` lists them
     #[arg(long, value_name = "METHOD")]
     method: Option<String>,
-    /// SIBO's share of the first representation, 0 <= LAMBDA < 1; 0 is the plain method
+    /// SIBO's share of the first representation, 0 <= LAMBDA < 1, or `learned`; 0 is the plain method
     #[arg(long, value_name = "LAMBDA", allow_negative_numbers = true)]
     lambda: Option<String>,
+    /// How lambda moves over the steps, from --lambda-start to --lambda: constant, linear, cosine
+    #[arg(long, value_name = "NAME")]
+    lambda_schedule: Option<String>,
+    /// Lambda at the first step of a schedule [default: 0]
+    #[arg(long, value_name = "LAMBDA", allow_negative_numbers = true)]
+    lambda_start: Option<String>,
     /// LoRA's rank
     #[arg(long, value_name = "N")]
     r: Option<String>,
@@ -115,6 +123,8 @@ impl Flags {
             ("output_dir", text(&self.output_dir)),
             ("adapter.method", text(&self.method)),
             ("adapter.sibo.lambda", self.lambda.clone()),
+            ("adapter.sibo.lambda_schedule", text(&self.lambda_schedule)),
+            ("adapter.sibo.lambda_start", self.lambda_start.clone()),
             ("adapter.r", self.r.clone()),
             ("adapter.lora_alpha", self.lora_alpha.clone()),
             ("adapter.target_modules", targets),
@@ -154,7 +164,7 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     let adapter = prepared.save(&recipe, &outcome)?;
     let losses: Vec<f64> = outcome.records.iter().map(|r| r.loss).collect();
     let signs = signs::of_run(&prepared, &losses, recipe.training.per_device_eval_batch_size)?;
-    show(&outcome, &adapter, &recipe, &signs, app);
+    show(&outcome, &prepared.model, &adapter, &recipe, &signs, app);
     Ok(())
 }
 
@@ -245,14 +255,18 @@ fn stopped(outcome: &Outcome, run_dir: &Path) -> Interrupted {
     })
 }
 
-fn show(outcome: &Outcome, adapter: &Path, recipe: &Recipe, signs: &[Sign], app: &App) {
+fn show(outcome: &Outcome, model: &Model, adapter: &Path, recipe: &Recipe, signs: &[Sign], app: &App) {
     let last = outcome.records.last().map(|r| r.loss);
     let best = outcome.best.as_ref();
+    let sibo = model.adapter().map(|a| &a.config.sibo);
+    let learned = Adapter::learned_lambdas(model.params());
     if app.out.json() {
         let value = json!({
             "end": outcome.end, "steps": outcome.steps, "total_steps": outcome.total_steps,
             "seconds": outcome.seconds, "tokens_per_second": outcome.tokens_per_second(), "last_loss": last,
             "peak_memory_bytes": outcome.peak_rss, "adapter": adapter.display().to_string(), "holds_step": outcome.holds_step,
+            "sibo": sibo.filter(|s| !s.is_plain()).map(Sibo::to_json),
+            "learned_lambdas": learned.iter().map(|l| json!({"of": l.of, "lambda": l.lambda})).collect::<Vec<_>>(),
             "signs": signs.iter().map(Sign::to_string).collect::<Vec<_>>(),
             "best": best.map(|b| json!({"step": b.step, "metric": b.metric, "value": b.value})),
         });
@@ -271,6 +285,12 @@ fn show(outcome: &Outcome, adapter: &Path, recipe: &Recipe, signs: &[Sign], app:
         app.out.result(format!("best validation {}: {:.4}, at step {}", best.metric, best.value, best.step));
     }
     app.out.result(format!("adapter (step {}): {}", outcome.holds_step, adapter.display()));
+    if let Some(sibo) = sibo.filter(|s| s.course.is_some()) {
+        app.out.result(format!("its lambda: {}", sibo.lambda_in_words()));
+    }
+    if let Some(line) = describe::learned_lambdas(model) {
+        app.out.result(line);
+    }
     signs.iter().for_each(|sign| app.out.note(format!("Note: {sign}.")));
     app.out.note(next_step(recipe, adapter));
 }

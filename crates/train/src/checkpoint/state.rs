@@ -47,6 +47,12 @@ pub fn identity(
         // A hint, never a proof: the fingerprint judges.
         table.remove("base_model_name_or_path");
     }
+    // Of a lambda on a course, where it stands follows from the step.
+    if let Some(sibo) = adapter.pointer_mut("/sibo").and_then(Value::as_object_mut)
+        && sibo.contains_key("lambda_schedule")
+    {
+        sibo.remove("lambda");
+    }
     json!({
         "seed": settings.seed,
         "training": training,

@@ -31,6 +31,8 @@ pub enum ComputeChoice {
 pub struct Training {
     /// Peak learning rate.
     pub learning_rate: f64,
+    /// Peak learning rate of a learned lambda (of its theta), under the same schedule.
+    pub lambda_learning_rate: f64,
     /// Passes over the data.
     pub num_train_epochs: f64,
     /// Optimiser steps, instead of passes.
@@ -144,6 +146,9 @@ impl Default for Training {
             eval_steps: None,
             save_steps: None,
             early_stopping_patience: None,
+            // This crate's own: a few hundred AdamW steps of 0.01 move theta by about one, which takes lambda from
+            // 0.2 to between 0.1 and 0.4; at the rate of the rest it would stay where it starts.
+            lambda_learning_rate: 1e-2,
             // transformers' `train()` has the base model's dropout on, in frozen layers too.
             base_dropout: true,
             max_train_samples: None,
@@ -157,6 +162,7 @@ impl Default for Training {
 /// The keys of the table.
 pub(super) const KEYS: &[&str] = &[
     "learning_rate",
+    "lambda_learning_rate",
     "num_train_epochs",
     "max_steps",
     "per_device_train_batch_size",
@@ -230,6 +236,12 @@ impl Training {
         let positive = |x: f64| x > 0.0;
         let training = Training {
             learning_rate: r.number("learning_rate", ABOVE_ZERO, d.learning_rate, positive)?,
+            lambda_learning_rate: r.number(
+                "lambda_learning_rate",
+                ABOVE_ZERO,
+                d.lambda_learning_rate,
+                positive,
+            )?,
             num_train_epochs: r.number("num_train_epochs", ABOVE_ZERO, d.num_train_epochs, positive)?,
             max_steps: r.count("max_steps", 1)?,
             per_device_train_batch_size: r
@@ -289,6 +301,7 @@ impl Training {
         }
         let mut value = json!({
             "learning_rate": self.learning_rate,
+            "lambda_learning_rate": self.lambda_learning_rate,
             "num_train_epochs": self.num_train_epochs,
             "max_steps": self.max_steps,
             "per_device_train_batch_size": self.per_device_train_batch_size,
@@ -359,12 +372,13 @@ impl Training {
 
     /// A fresh optimiser.
     pub fn optimiser(&self) -> Optimiser {
-        match self.optim {
+        let rule = match self.optim {
             OptimKind::AdamW => {
                 Optimiser::adamw(self.adam_beta1, self.adam_beta2, self.adam_epsilon, self.weight_decay)
             }
             OptimKind::Sgd => Optimiser::sgd(self.sgd_momentum, self.weight_decay),
-        }
+        };
+        rule.with_theta_rate(self.lambda_learning_rate / self.learning_rate)
     }
 
     /// Whether a greater value of the chosen metric is better.

@@ -101,6 +101,7 @@ impl Run<'_> {
     pub(super) fn interrupted(mut self) -> Result<Outcome, Error> {
         // The gradients of the step under way are dropped with it: it is computed again on resume.
         self.model.params_mut().zero_grads();
+        self.turn_lambda(self.step.saturating_sub(1));
         if self.step > 0 && self.saved.as_ref().is_none_or(|c| c.step != self.step) {
             self.save()?;
         }
@@ -122,10 +123,11 @@ impl Run<'_> {
 
     /// Gives the model the best evaluated values, where the recipe says so; returns their step.
     fn load_best(&mut self) -> Result<usize, Error> {
-        let Some(best) = self.best.as_ref().filter(|_| self.settings.training.load_best_model_at_end) else {
+        let wanted = self.settings.training.load_best_model_at_end;
+        let Some(best) = self.best.as_ref().filter(|_| wanted).map(|b| b.step) else {
             return Ok(self.step);
         };
-        if best.step == self.step {
+        if best == self.step {
             return Ok(self.step);
         }
         match (&self.settings.run_dir, &self.best_values) {
@@ -134,10 +136,11 @@ impl Run<'_> {
                 for (param, value) in self.model.params_mut().iter_mut().zip(values) {
                     param.value.clone_from(value);
                 }
+                self.turn_lambda(best.saturating_sub(1));
             }
             (None, None) => return Ok(self.step),
         }
-        Ok(best.step)
+        Ok(best)
     }
 
     fn outcome(&mut self, end: End, holds_step: usize) -> Outcome {

@@ -1,3 +1,5 @@
+mod lambda;
+
 use super::*;
 use crate::checkpoint::Claim;
 use crate::data::Label;

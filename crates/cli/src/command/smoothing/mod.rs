@@ -5,9 +5,9 @@ mod rows;
 
 use crate::app::App;
 use crate::exit::{Interrupted, usage};
+use crate::interrupt;
 use crate::places::{self, ComputeArg};
 use crate::progress::Meter;
-use crate::{describe, interrupt};
 use sibo_model::{LoadOptions, Model};
 use sibo_report::{Tone, terminal};
 use sibo_tasks::SplitName;
@@ -154,7 +154,7 @@ fn label(name: &str, model: &Model, all: &[(String, PathBuf)]) -> (String, Tone)
         (false, _) => Tone::Other((at - 2) as u8),
     };
     let method = config.method.name();
-    (format!("{method}, lambda {} ({name})", describe::lambda(&config.sibo)), tone)
+    (format!("{method}, lambda {} ({name})", config.sibo.lambda_in_words()), tone)
 }
 
 impl Finding {
