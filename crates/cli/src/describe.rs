@@ -1,5 +1,6 @@
 //! Words about an adapter on a model, the same in every command.
 
+use serde_json::{Value, json};
 use sibo_model::Model;
 use sibo_peft::Adapter;
 use sibo_report::number;
@@ -9,6 +10,12 @@ pub(crate) fn learned_lambdas(model: &Model) -> Option<String> {
     let learned = Adapter::learned_lambdas(model.params());
     let words: Vec<String> = learned.iter().map(|l| format!("{} {:.4}", l.of, l.lambda)).collect();
     (!words.is_empty()).then(|| format!("learned lambda: {}", words.join(", ")))
+}
+
+/// The same for programs.
+pub(crate) fn learned_json(model: &Model) -> Value {
+    let learned = Adapter::learned_lambdas(model.params());
+    learned.iter().map(|l| json!({"of": l.of, "lambda": l.lambda})).collect()
 }
 
 /// Which sites of an adapter are injected and which are plain.

@@ -40,13 +40,25 @@ impl Places {
     /// A model with an adapter on it, where one is named; what `config.json` left to say is told once.
     pub(crate) fn load(&self, what: &ModelArgs) -> anyhow::Result<Model> {
         let folder = self.model(&what.model)?;
-        let options = LoadOptions { compute: what.compute.into(), ..LoadOptions::default() };
+        let options = LoadOptions {
+            compute: what.compute.into(),
+            keep_layers: what.cut.layers,
+            ..LoadOptions::default()
+        };
         let loaded = match &what.adapter {
             None => Model::load(&folder, &options)?,
             Some(name) => Model::load_with_adapter(&folder, &self.model(name)?, options)?,
         };
         self.tell_unknown(&loaded.unknown_keys);
+        self.tell_damage(&loaded.model);
         Ok(loaded.model)
+    }
+
+    /// That a model is not whole.
+    pub(crate) fn tell_damage(&self, model: &Model) {
+        if let Some(damage) = model.arch().damage() {
+            self.out.warn(damage);
+        }
     }
 
     /// Keys of a model's `config.json` that nothing here knows.
@@ -100,9 +112,19 @@ pub(crate) struct ModelArgs {
     /// The adapter: a folder that PEFT, adapter-hub or `sibo train` wrote, or a hub id; without it, the base model
     #[arg(long, value_name = "ADAPTER")]
     pub(crate) adapter: Option<String>,
+    #[command(flatten)]
+    pub(crate) cut: CutArgs,
     /// Numbers in which the frozen products are computed
     #[arg(long, value_enum, default_value = "f32")]
     pub(crate) compute: ComputeArg,
+}
+
+/// How much of a model is used.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct CutArgs {
+    /// Use only the model's first K layers, and its final norm: a damaged model, for experiments on depth
+    #[arg(long, value_name = "K")]
+    pub(crate) layers: Option<usize>,
 }
 
 /// `--compute`

@@ -59,6 +59,8 @@ pub struct Arch {
     pub width: usize,
     /// L.
     pub layers: usize,
+    /// The layers of the whole model, where only its first L are kept.
+    pub cut_from: Option<usize>,
     /// Query heads.
     pub heads: usize,
     /// Key/value heads.
@@ -146,6 +148,11 @@ impl Arch {
             causal: self.causal,
             scale: 1.0 / (self.head_dim as f32).sqrt(),
         }
+    }
+
+    /// What a cut model must be called wherever its numbers are shown; nothing for a whole one.
+    pub fn damage(&self) -> Option<String> {
+        self.cut_from.map(|all| format!("a damaged model: the first {} of {all} layers", self.layers))
     }
 
     /// Width of the queries.

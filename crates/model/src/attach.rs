@@ -289,6 +289,18 @@ impl Model {
 
     fn check_fingerprint(&self, folder: &Folder, adapter: &Path) -> Result<(), Error> {
         match &folder.base_fingerprint {
+            Some(theirs) if fingerprint::layers(theirs) != fingerprint::layers(&self.fingerprint) => {
+                let on = |cut: Option<usize>| match cut {
+                    Some(layers) => format!("its first {layers} layers (--layers {layers})"),
+                    None => "the whole model (no --layers)".to_string(),
+                };
+                Err(Error::Refused(format!(
+                    "{}: this adapter was trained on a base cut to another depth: it needs {}, and was put on {}",
+                    adapter.display(),
+                    on(fingerprint::layers(theirs)),
+                    on(fingerprint::layers(&self.fingerprint))
+                )))
+            }
             Some(theirs) if !fingerprint::same(theirs, &self.fingerprint) => Err(Error::Refused(format!(
                 "{}: this adapter was trained on another base model than the one given (its fingerprint differs); its configuration names {}",
                 adapter.display(),

@@ -33,6 +33,17 @@ pub(crate) fn of(words: &FrozenWeight) -> Vec<f32> {
     sums.iter().map(|s| (s / squares.sqrt().max(f64::MIN_POSITIVE)) as f32).collect()
 }
 
+/// The fingerprint of the first `layers` layers of a base: its own, and how many they are.
+pub(crate) fn cut(mut whole: Vec<f32>, layers: usize) -> Vec<f32> {
+    whole.push(layers as f32);
+    whole
+}
+
+/// The layers of a base that was cut, by its fingerprint.
+pub(crate) fn layers(fingerprint: &[f32]) -> Option<usize> {
+    fingerprint.get(LENGTH).map(|layers| *layers as usize)
+}
+
 /// Whether two fingerprints are of the same base.
 pub(crate) fn same(a: &[f32], b: &[f32]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(x, y)| (x - y).abs() <= TOLERANCE)

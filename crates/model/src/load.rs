@@ -33,7 +33,8 @@ pub struct LoadOptions {
     pub classes: Option<usize>,
     /// Seed of heads and poolers that the folder lacks.
     pub seed: u64,
-    /// Keep only the first layers (and the final norm): a damaged model, for experiments on depth.
+    /// Keep only the first layers (and the final norm): a damaged model, for experiments on depth. All of them is the
+    /// whole model; none, or more than there are, is refused.
     pub keep_layers: Option<usize>,
 }
 
@@ -246,11 +247,19 @@ impl Opened {
     pub(crate) fn new(folder: &Path, options: &LoadOptions) -> Result<Opened, Error> {
         let config::ReadConfig { mut arch, unknown } = config::read(folder)?;
         let mut source = Source::open(folder)?;
+        if let Some(keep) = options.keep_layers.filter(|k| *k == 0 || *k > arch.layers) {
+            return Err(Error::Refused(format!(
+                "{}: the first {keep} layers were asked for, and the model has {}; give 1 to {}",
+                folder.display(),
+                arch.layers,
+                arch.layers
+            )));
+        }
         if let Some(keep) = options.keep_layers.filter(|k| *k < arch.layers) {
             let dropped: Vec<String> =
                 (keep..arch.layers).map(|l| format!("{}.{l}.", arch.names.layers)).collect();
             source.found.retain(|key, _| !dropped.iter().any(|d| key.contains(d.as_str())));
-            arch.layers = keep;
+            (arch.layers, arch.cut_from) = (keep, Some(arch.layers));
         }
         let headless = arch.head == HeadKind::None;
         if let Some(classes) = options.classes {
@@ -367,7 +376,10 @@ impl Builder<'_> {
         let names = arch.names;
         let prefix = arch.prefix();
         let words = self.matrix(&format!("{prefix}{}", names.words), arch.vocab, arch.width)?;
-        let fingerprint = fingerprint::of(&words);
+        let mut fingerprint = fingerprint::of(&words);
+        if arch.cut_from.is_some() {
+            fingerprint = fingerprint::cut(fingerprint, arch.layers);
+        }
         let table = |path: &str, rows: usize, weight: Weight, padding: Option<u32>| Table {
             path: format!("{prefix}{path}"),
             rows,

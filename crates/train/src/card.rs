@@ -35,6 +35,9 @@ pub fn text(model: &Model, recipe: &Recipe, outcome: &Outcome, scores: &[CardSco
         model.params().numbers(),
         model.params().len()
     ));
+    if let Some(damage) = model.arch().damage() {
+        line(format!("Its base is {damage}. The adapter fits no other depth.\n"));
+    }
     if let Some(adapter) = model.adapter().filter(|_| !config.sibo.is_plain()) {
         line(
             "SIBO (arXiv 2402.11896) mixes the initial representation into what each injected branch reads:"

@@ -129,7 +129,7 @@ pub fn base(
         Source::Task { protocol: None, .. } => task.as_ref().and_then(class_outputs),
         _ => None,
     };
-    Ok((load(&places.model, &recipe.training, recipe.seed, classes, notes)?, task))
+    Ok((load(&places.model, recipe, classes, notes)?, task))
 }
 
 /// Refuses rows that the model's kind cannot learn from, before they are read.
@@ -161,12 +161,16 @@ pub fn class_outputs(task: &Task) -> Option<usize> {
 /// Loads a base model; a class head of `classes` outputs is given to an encoder only.
 fn load(
     folder: &Path,
-    training: &Training,
-    seed: u64,
+    recipe: &Recipe,
     classes: Option<usize>,
     notes: &mut Vec<String>,
 ) -> Result<Model, Error> {
-    let options = LoadOptions { compute: compute(training.compute), seed, classes, ..LoadOptions::default() };
+    let options = LoadOptions {
+        compute: compute(recipe.training.compute),
+        seed: recipe.seed,
+        classes,
+        keep_layers: recipe.num_hidden_layers,
+    };
     let loaded = match Model::load(folder, &options) {
         // A decoder has no class head; it is asked about the task in words.
         Err(sibo_model::Error::Refused(_)) if classes.is_some() => {
@@ -174,6 +178,7 @@ fn load(
         }
         other => other?,
     };
+    notes.extend(loaded.model.arch().damage());
     if !loaded.unknown_keys.is_empty() {
         notes.push(format!(
             "config.json has keys that nothing here knows: {}",

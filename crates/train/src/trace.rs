@@ -178,8 +178,8 @@ pub fn optimise(model: &mut Model, input: &Input, steps: Steps) -> Result<Vec<Na
     let schedule =
         Schedule { kind: ScheduleKind::Linear, warmup_steps: steps.warmup, total_steps: steps.count };
     let mut optimiser = Optimiser::adamw(0.9, 0.999, 1e-8, steps.weight_decay);
-    // The contract of this comparison spares names in `.bias` and nothing else; training also spares norms.
-    model.params_mut().iter_mut().for_each(|p| p.decay = !p.name.ends_with(".bias"));
+    // The contract of this comparison spares names in `.bias` and thetas, nothing else; training also spares norms.
+    model.params_mut().iter_mut().for_each(|p| p.decay = !p.name.ends_with(".bias") && !p.theta);
     let mut out = Vec::new();
     for k in 0..steps.count {
         let loss = mean_step(model, &batch, &input.labels);

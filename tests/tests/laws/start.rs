@@ -74,14 +74,17 @@ fn a_tied_head_follows_its_table() {
     }
 }
 
-/// transformers' Trainer decays neither biases nor the weights of norms.
+/// transformers' Trainer decays neither biases nor the weights of norms; nor does a theta.
 #[test]
 fn what_decays() {
     let norms = ["norm.weight", "LayerNorm.weight", "layernorm.weight", "ln_1.weight", "ln_f.weight"];
-    for case in Case::all().into_iter().filter(|c| c.boost == Boost::Plain && c.refusal().is_none()) {
+    let boosts = [Boost::Plain, Boost::Learned];
+    for case in Case::all().into_iter().filter(|c| boosts.contains(&c.boost) && c.refusal().is_none()) {
         let model = case.fresh().expect("not refused");
         for p in model.params().iter() {
-            let spared = p.name.ends_with(".bias") || norms.iter().any(|n| p.name.ends_with(n));
+            let spared = p.name.ends_with(".bias")
+                || p.name.contains("sibo_theta")
+                || norms.iter().any(|n| p.name.ends_with(n));
             assert_eq!(p.decay, !spared, "{}: {}", case.name(), p.name);
         }
     }

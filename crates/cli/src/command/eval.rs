@@ -124,10 +124,13 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     let (tasks, samples): (Vec<TaskResult>, Vec<(String, Vec<Sample>)>) =
         done.into_iter().map(|d| (d.result.clone(), (d.result.task, d.samples))).unzip();
     let results = RunResults {
-        config: config(&args, trained_on),
+        config: config(&args, trained_on, model.arch().damage()),
         date,
         seconds: began.elapsed().as_secs_f64(),
-        model: args.model.model.clone(),
+        model: match model.arch().damage() {
+            None => args.model.model.clone(),
+            Some(damage) => format!("{} ({damage})", args.model.model),
+        },
         program: env!("CARGO_PKG_VERSION").into(),
         tasks,
     };
@@ -237,10 +240,11 @@ fn ask_all(
     Ok(done)
 }
 
-fn config(args: &Args, trained_on: Option<String>) -> serde_json::Value {
+fn config(args: &Args, trained_on: Option<String>, damage: Option<String>) -> serde_json::Value {
     json!({
         "trained_on": trained_on,
-        "model": args.model.model, "adapter": args.model.adapter, "protocol": args.protocol.name(),
+        "model": args.model.model, "layers": args.model.cut.layers, "damage": damage,
+        "adapter": args.model.adapter, "protocol": args.protocol.name(),
         "split": args.split.to_string(), "limit": args.limit, "num_fewshot": args.num_fewshot,
         "batch_size": args.batch_size, "compute": format!("{:?}", args.model.compute).to_lowercase(),
     })

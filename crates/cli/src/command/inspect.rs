@@ -1,8 +1,8 @@
 //! `sibo inspect`: what a model is made of, and where SIBO can enter.
 
 use crate::app::App;
-use crate::describe::adapter_lines;
-use crate::places::ComputeArg;
+use crate::describe::{self, adapter_lines};
+use crate::places::{ComputeArg, CutArgs};
 use serde_json::{Value, json};
 use sibo_model::{HeadKind, LoadOptions, Model};
 use sibo_peft::{Module, ModuleKind, Site};
@@ -24,6 +24,8 @@ pub(crate) struct Args {
     /// An adapter on it
     #[arg(long, value_name = "ADAPTER")]
     adapter: Option<String>,
+    #[command(flatten)]
+    cut: CutArgs,
 }
 
 /// Modules of one name: they differ by their layer only.
@@ -36,7 +38,11 @@ struct Group {
 
 pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     let folder = app.places.model(&args.model)?;
-    let options = LoadOptions { compute: ComputeArg::F32.into(), ..LoadOptions::default() };
+    let options = LoadOptions {
+        compute: ComputeArg::F32.into(),
+        keep_layers: args.cut.layers,
+        ..LoadOptions::default()
+    };
     let base = Model::load(&folder, &options)?;
     let adapted = match &args.adapter {
         None => None,
@@ -76,6 +82,7 @@ fn facts(model: &Model) -> Vec<String> {
         HeadKind::Classes(1) => "one number".into(),
         HeadKind::Classes(n) => format!("{n} classes"),
     };
+    let layers = arch.cut_from.map_or(arch.layers.to_string(), |all| format!("{} of {all}", arch.layers));
     let longest = model.max_len().map_or("no limit".into(), |n| format!("{n} tokens"));
     let d = arch.dropout;
     vec![
@@ -86,8 +93,8 @@ fn facts(model: &Model) -> Vec<String> {
             shape.tensors.len()
         ),
         format!(
-            "{} layers, width {}, inner width {}, {} heads of {} ({} for keys and values)",
-            arch.layers, arch.width, arch.inner, arch.heads, arch.head_dim, arch.kv_heads
+            "{layers} layers, width {}, inner width {}, {} heads of {} ({} for keys and values)",
+            arch.width, arch.inner, arch.heads, arch.head_dim, arch.kv_heads
         ),
         format!("vocabulary {}, longest row {longest}, head: {head}", arch.vocab),
         match d.any() {
@@ -165,13 +172,13 @@ fn as_json(model: &Model, groups: &[Group], unknown: &[String], adapted: Option<
         .map(|g| json!({"name": g.name, "count": g.count, "shape": g.shapes, "sibo": g.sibo == "yes", "why": g.sibo}))
         .collect();
     json!({
-        "family": shape.family, "layers": arch.layers, "width": arch.width, "inner": arch.inner,
+        "family": shape.family, "layers": arch.layers, "cut_from": arch.cut_from, "width": arch.width, "inner": arch.inner,
         "heads": arch.heads, "kv_heads": arch.kv_heads, "head_dim": arch.head_dim, "vocabulary": arch.vocab,
         "longest_row": model.max_len(), "classes": model.classes(), "causal": model.is_causal(),
         "modules": modules, "unknown_keys": unknown,
         "adapter": adapted.and_then(|m| m.adapter().map(|a| json!({
             "method": a.config.method.name(), "sibo": a.config.sibo.to_json(),
-            "injected": a.injected, "plain": a.plain, "trained_numbers": m.params().numbers(),
+            "learned_lambdas": describe::learned_json(m), "injected": a.injected, "plain": a.plain, "trained_numbers": m.params().numbers(),
         }))),
     })
 }

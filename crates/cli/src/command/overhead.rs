@@ -1,7 +1,7 @@
 //! `sibo overhead`: what a method costs on a model, and what SIBO adds to it: counted, planned and measured.
 
 use crate::app::App;
-use crate::places::ComputeArg;
+use crate::places::{ComputeArg, CutArgs};
 use crate::trial::{MethodArgs, Shape};
 use serde_json::{Value, json};
 use sibo_kernels::{pool, work};
@@ -46,6 +46,8 @@ pub(crate) struct Args {
     /// Steps of either kind and shape that count, after one that warms up
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
+    #[command(flatten)]
+    cut: CutArgs,
     /// Numbers in which the frozen products are computed
     #[arg(long, value_enum, default_value = "f32")]
     compute: ComputeArg,
@@ -74,8 +76,10 @@ struct Line {
 
 pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     let folder = app.places.model(&args.model)?;
-    let options = LoadOptions { compute: args.compute.into(), ..LoadOptions::default() };
+    let options =
+        LoadOptions { compute: args.compute.into(), keep_layers: args.cut.layers, ..LoadOptions::default() };
     let base = Model::load(&folder, &options)?.model;
+    app.places.tell_damage(&base);
     let mut plain = attached(&base, &args, 0.0)?;
     let mut boosted = attached(&base, &args, args.lambda)?;
     let lines = args

@@ -7,7 +7,7 @@ use crate::record::Recorder;
 use crate::{describe, speaker};
 use serde_json::json;
 use sibo_model::Model;
-use sibo_peft::{Adapter, Sibo};
+use sibo_peft::Sibo;
 use sibo_report::number;
 use sibo_train::checkpoint::{self, Checkpoint, Claim};
 use sibo_train::memory::MemoryPlan;
@@ -57,6 +57,9 @@ struct Flags {
     /// The base model: a name below --models, a folder, or a hub id
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
+    /// Only the model's first K layers, and its final norm: a damaged model, for experiments on depth
+    #[arg(long, value_name = "K")]
+    layers: Option<String>,
     /// A benchmark to train on (`sibo tasks` lists them)
     #[arg(long, value_name = "TASK", conflicts_with = "rows")]
     task: Option<String>,
@@ -117,6 +120,7 @@ impl Flags {
         let text = |v: &Option<String>| v.as_ref().map(|v| json!(v).to_string());
         [
             ("model", text(&self.model)),
+            ("num_hidden_layers", self.layers.clone()),
             ("task", text(&self.task)),
             ("protocol", text(&self.protocol)),
             ("data", text(&self.rows)),
@@ -259,19 +263,21 @@ fn show(outcome: &Outcome, model: &Model, adapter: &Path, recipe: &Recipe, signs
     let last = outcome.records.last().map(|r| r.loss);
     let best = outcome.best.as_ref();
     let sibo = model.adapter().map(|a| &a.config.sibo);
-    let learned = Adapter::learned_lambdas(model.params());
     if app.out.json() {
         let value = json!({
             "end": outcome.end, "steps": outcome.steps, "total_steps": outcome.total_steps,
             "seconds": outcome.seconds, "tokens_per_second": outcome.tokens_per_second(), "last_loss": last,
             "peak_memory_bytes": outcome.peak_rss, "adapter": adapter.display().to_string(), "holds_step": outcome.holds_step,
-            "sibo": sibo.filter(|s| !s.is_plain()).map(Sibo::to_json),
-            "learned_lambdas": learned.iter().map(|l| json!({"of": l.of, "lambda": l.lambda})).collect::<Vec<_>>(),
+            "damage": model.arch().damage(), "sibo": sibo.filter(|s| !s.is_plain()).map(Sibo::to_json),
+            "learned_lambdas": describe::learned_json(model),
             "signs": signs.iter().map(Sign::to_string).collect::<Vec<_>>(),
             "best": best.map(|b| json!({"step": b.step, "metric": b.metric, "value": b.value})),
         });
         app.out.result(value.to_string());
         return;
+    }
+    if let Some(damage) = model.arch().damage() {
+        app.out.result(damage);
     }
     let early = if outcome.end == End::StoppedEarly { ", stopped early" } else { "" };
     let memory = outcome.peak_rss.map(|b| format!(", peak memory {}", number::bytes(b))).unwrap_or_default();

@@ -172,7 +172,8 @@ impl Study {
         let before = if done > 0 { format!(", of which {done} are done already") } else { String::new() };
         let each = if seeds == 1 { "1 seed".to_string() } else { format!("{seeds} seeds") };
         app.out.note(format!("{} cells{before}; {each} each", cells.len()));
-        let mut facts = Vec::new();
+        let mut facts: Vec<(String, String)> =
+            self.base.arch().damage().map(|damage| ("Model".into(), damage)).into_iter().collect();
         for judge in cells.first().map(|c| c.judges.as_slice()).unwrap_or_default() {
             let rows = self.rows(judge)?;
             let metrics = self.metrics(&Task::open(&judge.task)?);

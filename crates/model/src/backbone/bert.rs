@@ -70,6 +70,7 @@ fn read(reader: &mut ConfigReader, roberta: bool) -> Result<Arch, Error> {
         names: if roberta { &ROBERTA_STATIC } else { &BERT_STATIC },
         width,
         layers: reader.size("num_hidden_layers", 12)?,
+        cut_from: None,
         heads,
         kv_heads: heads,
         head_dim: width / heads,

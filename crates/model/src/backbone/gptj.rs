@@ -53,6 +53,7 @@ fn read(reader: &mut ConfigReader) -> Result<Arch, Error> {
         names: &NAMES,
         width,
         layers: reader.size("n_layer", 28)?,
+        cut_from: None,
         heads,
         kv_heads: heads,
         head_dim,

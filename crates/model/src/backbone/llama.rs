@@ -69,6 +69,7 @@ fn read(reader: &mut ConfigReader) -> Result<Arch, Error> {
         names: &NAMES,
         width,
         layers: reader.size("num_hidden_layers", 32)?,
+        cut_from: None,
         heads,
         kv_heads,
         head_dim,

@@ -41,6 +41,8 @@ pub enum Source {
 pub struct Recipe {
     /// The base model: a name for the caller to resolve, or a path.
     pub model: String,
+    /// Only the first so many of its layers, and the final norm: a damaged model.
+    pub num_hidden_layers: Option<usize>,
     /// The rows.
     pub source: Source,
     /// The template around instructions.
@@ -68,6 +70,7 @@ const DEFAULT_SEED: u64 = 42;
 
 const KEYS: &[&str] = &[
     "model",
+    "num_hidden_layers",
     "data",
     "data_format",
     "validation",
@@ -109,6 +112,7 @@ impl Recipe {
         let mut reader = Reader::new(place, "", value, KEYS)?;
         let model = reader.text("model")?;
         let model = model.ok_or_else(|| reader.error("model", "is missing: a name, a folder or a Hub id"))?;
+        let num_hidden_layers = reader.count("num_hidden_layers", 1)?;
         let source = read_source(&mut reader)?;
         let empty = || json!({});
         let adapter_table = reader.take("adapter").unwrap_or_else(empty);
@@ -118,6 +122,7 @@ impl Recipe {
             output_dir.ok_or_else(|| reader.error("output_dir", "is missing: a folder for the run"))?;
         Ok(Recipe {
             model,
+            num_hidden_layers,
             source,
             template: reader.text("template")?.unwrap_or_else(|| DEFAULT_TEMPLATE.into()),
             output_dir: output_dir.into(),
@@ -137,6 +142,7 @@ impl Recipe {
             }
         };
         put("model", Some(json!(self.model)));
+        put("num_hidden_layers", self.num_hidden_layers.map(|n| json!(n)));
         match &self.source {
             Source::File { data, format, validation } => {
                 put("data", Some(json!(data)));

@@ -31,8 +31,9 @@ pub enum ComputeChoice {
 pub struct Training {
     /// Peak learning rate.
     pub learning_rate: f64,
-    /// Peak learning rate of a learned lambda (of its theta), under the same schedule.
-    pub lambda_learning_rate: f64,
+    /// Peak learning rate of a learned lambda (of its theta), under the same schedule; by default
+    /// [`LAMBDA_LEARNING_RATE`].
+    pub lambda_learning_rate: Option<f64>,
     /// Passes over the data.
     pub num_train_epochs: f64,
     /// Optimiser steps, instead of passes.
@@ -104,6 +105,10 @@ pub struct Training {
 /// Warm-up steps of LLM-Adapters' and SIBO's scripts.
 pub const WARMUP_STEPS: usize = 100;
 
+/// A few hundred AdamW steps of this move theta by about one, which takes lambda from 0.2 to between 0.1 and 0.4; at the
+/// rate of the rest it would stay where it starts.
+pub(super) const LAMBDA_LEARNING_RATE: f64 = 1e-2;
+
 /// Validation rows of LLM-Adapters' and SIBO's scripts.
 pub const VALIDATION_ROWS: usize = 120;
 
@@ -146,9 +151,7 @@ impl Default for Training {
             eval_steps: None,
             save_steps: None,
             early_stopping_patience: None,
-            // This crate's own: a few hundred AdamW steps of 0.01 move theta by about one, which takes lambda from
-            // 0.2 to between 0.1 and 0.4; at the rate of the rest it would stay where it starts.
-            lambda_learning_rate: 1e-2,
+            lambda_learning_rate: None,
             // transformers' `train()` has the base model's dropout on, in frozen layers too.
             base_dropout: true,
             max_train_samples: None,
@@ -236,12 +239,10 @@ impl Training {
         let positive = |x: f64| x > 0.0;
         let training = Training {
             learning_rate: r.number("learning_rate", ABOVE_ZERO, d.learning_rate, positive)?,
-            lambda_learning_rate: r.number(
-                "lambda_learning_rate",
-                ABOVE_ZERO,
-                d.lambda_learning_rate,
-                positive,
-            )?,
+            lambda_learning_rate: match r.number("lambda_learning_rate", ABOVE_ZERO, f64::NAN, positive)? {
+                rate if rate.is_nan() => None,
+                rate => Some(rate),
+            },
             num_train_epochs: r.number("num_train_epochs", ABOVE_ZERO, d.num_train_epochs, positive)?,
             max_steps: r.count("max_steps", 1)?,
             per_device_train_batch_size: r
@@ -378,7 +379,7 @@ impl Training {
             }
             OptimKind::Sgd => Optimiser::sgd(self.sgd_momentum, self.weight_decay),
         };
-        rule.with_theta_rate(self.lambda_learning_rate / self.learning_rate)
+        rule.with_theta_rate(self.lambda_learning_rate.unwrap_or(LAMBDA_LEARNING_RATE) / self.learning_rate)
     }
 
     /// Whether a greater value of the chosen metric is better.

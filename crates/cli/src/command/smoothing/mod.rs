@@ -6,7 +6,7 @@ mod rows;
 use crate::app::App;
 use crate::exit::{Interrupted, usage};
 use crate::interrupt;
-use crate::places::{self, ComputeArg};
+use crate::places::{self, ComputeArg, CutArgs};
 use crate::progress::Meter;
 use sibo_model::{LoadOptions, Model};
 use sibo_report::{Tone, terminal};
@@ -58,6 +58,8 @@ pub(crate) struct Args {
     /// Rows at a time
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
     batch_size: u16,
+    #[command(flatten)]
+    cut: CutArgs,
     /// Numbers in which the frozen products are computed
     #[arg(long, value_enum, default_value = "f32")]
     compute: ComputeArg,
@@ -95,9 +97,11 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
         .iter()
         .map(|name| Ok((name.clone(), app.places.model(name)?)))
         .collect::<anyhow::Result<Vec<_>>>()?;
-    let options = LoadOptions { compute: args.compute.into(), ..LoadOptions::default() };
+    let options =
+        LoadOptions { compute: args.compute.into(), keep_layers: args.cut.layers, ..LoadOptions::default() };
     let base = Model::load(&folder, &options)?;
     app.places.tell_unknown(&base.unknown_keys);
+    app.places.tell_damage(&base.model);
     let tokenizer = Tokenizer::from_folder(&folder)?;
     tokenizer.check_vocabulary(base.model.arch().vocab)?;
     let (rows, source) = rows::read(&args, &base.model, &tokenizer, app)?;

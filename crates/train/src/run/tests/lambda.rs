@@ -109,7 +109,7 @@ fn a_learned_lambda_moves_and_is_kept() {
     let data = token_rows(25, 71);
     let run = |rate: f64| {
         let mut model = learned();
-        let training = Training { lambda_learning_rate: rate, weight_decay: 0.3, ..training() };
+        let training = Training { lambda_learning_rate: Some(rate), ..training() };
         go(&mut model, &data, None, &settings(training, None), None, None).unwrap();
         model
     };
@@ -118,9 +118,8 @@ fn a_learned_lambda_moves_and_is_kept() {
         Adapter::learned_lambdas(model.params()).iter().map(|l| (l.lambda - 0.35).abs()).collect()
     };
     assert_eq!(moved(&fast).len(), 2, "attention input and FFN input");
-    // Weight decay would pull theta, which starts at -0.6, toward zero by a fifth of this.
-    assert!(moved(&slow).iter().all(|m| *m < 1e-3), "{:?}", moved(&slow));
-    assert!(moved(&fast).iter().all(|m| *m > 1e-3), "{:?}", moved(&fast));
+    assert!(moved(&slow).iter().all(|m| *m < 3e-4), "{:?}", moved(&slow));
+    assert!(moved(&fast).iter().any(|m| *m > 3e-3), "{:?}", moved(&fast));
     let dir = tempfile::tempdir().unwrap();
     checkpoint::save_adapter(&fast, &dir.path().join("a"), "A test's.\n").unwrap();
     let mut again = learned();
