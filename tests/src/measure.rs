@@ -1,7 +1,7 @@
 //! Rows to feed, and everything that a pass gives, in plain vectors that can be compared.
 
 use sibo_kernels::Rows;
-use sibo_model::{Batch, Dropout, HeadKind, Labels, Model, Row};
+use sibo_model::{Batch, Dropout, HeadKind, Labels, Model, Recompute, Row};
 
 /// Uniform in (-1, 1), never near zero, the same for the same seed: splitmix64.
 pub fn noise(count: usize, seed: u64) -> Vec<f32> {
@@ -126,7 +126,7 @@ pub fn gradients(
     model: &mut Model,
     input: &Input,
     dropout: Option<Dropout>,
-    recompute: bool,
+    recompute: impl Into<Recompute>,
 ) -> (f64, Vec<Vec<f32>>) {
     model.params_mut().zero_grads();
     let batch = input.batch(model);

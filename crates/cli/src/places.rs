@@ -39,6 +39,13 @@ impl Places {
 
     /// A model with an adapter on it, where one is named; what `config.json` left to say is told once.
     pub(crate) fn load(&self, what: &ModelArgs) -> anyhow::Result<Model> {
+        let mut model = self.open(what)?;
+        model.read_base(0)?;
+        Ok(model)
+    }
+
+    /// The same without reading the layers: see [`Model::open`].
+    pub(crate) fn open(&self, what: &ModelArgs) -> anyhow::Result<Model> {
         let folder = self.model(&what.model)?;
         let options = LoadOptions {
             compute: what.compute.into(),
@@ -46,8 +53,8 @@ impl Places {
             ..LoadOptions::default()
         };
         let loaded = match &what.adapter {
-            None => Model::load(&folder, &options)?,
-            Some(name) => Model::load_with_adapter(&folder, &self.model(name)?, options)?,
+            None => Model::open(&folder, &options)?,
+            Some(name) => Model::open_with_adapter(&folder, &self.model(name)?, options)?,
         };
         self.tell_unknown(&loaded.unknown_keys);
         self.tell_damage(&loaded.model);

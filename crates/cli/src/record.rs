@@ -202,8 +202,9 @@ fn plan(f: &Facts) -> Vec<String> {
     ];
     let memory = &f.memory;
     let free = memory.available.map(|b| format!(", {} are free", number::bytes(b))).unwrap_or_default();
+    let choice = memory.choice().map_or(String::new(), |c| format!("; {c}"));
     lines.push(format!(
-        "memory: about {} (weights {}, trained {}, activations {} for {} tokens){free}",
+        "memory: about {} (weights {}, trained {}, activations {} for {} tokens){free}{choice}",
         number::bytes(memory.total()),
         number::bytes(memory.base),
         number::bytes(memory.trained),

@@ -93,6 +93,41 @@ fn scoring_and_generation_give_figures() {
     fails(&mut bench("score", &questions), 1, &["questions.json: question 0", "holds no token"]);
 }
 
+/// Less memory, the same loss: layers are computed again, then streamed, and then it is refused.
+#[test]
+fn a_step_stays_within_a_budget_or_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("config.json");
+    let shape = serde_json::json!({
+        "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 384, "intermediate_size": 768,
+        "num_hidden_layers": 12, "num_attention_heads": 6, "vocab_size": 90, "tie_word_embeddings": false,
+    });
+    std::fs::write(&config, shape.to_string()).unwrap();
+    let model = dir.path().join("model");
+    succeeds(sibo().args(["bench", "model", "--shape"]).arg(&config).arg("--output").arg(&model));
+    let train = |memory: Option<String>| {
+        let mut command = sibo();
+        command.args(["bench", "train", "--shape", "1x9", "--rounds", "3", "--json", "--model"]).arg(&model);
+        command.args(memory.map(|m| format!("--memory={m}")));
+        command
+    };
+    let whole = line(&mut train(None));
+    assert!(whole["streaming"].is_null());
+    let planned = whole["planned_mib"].as_f64().unwrap();
+    let less = line(&mut train(Some(format!("{}MiB", planned as u64 - 30))));
+    assert_eq!(whole["loss"], less["loss"]);
+    assert_eq!(less["plan"]["recomputed"], 12);
+    let streamed = less["plan"]["streamed"].as_u64().unwrap();
+    assert!((3..=12).contains(&streamed) && less["streaming"]["layers"] == streamed, "{less}");
+    assert!(less["streaming"]["gbytes"].as_f64().unwrap() > 0.0);
+    fails(
+        &mut train(Some("20MiB".into())),
+        1,
+        &["as it is asked for", "the budget is 20 MiB", "would be enough"],
+    );
+    fails(&mut train(Some("a lot".into())), 2, &["a lot", "8GiB"]);
+}
+
 #[test]
 fn overhead_counts_what_the_formula_says_and_sibo_adds_no_product() {
     let dir = tempfile::tempdir().unwrap();

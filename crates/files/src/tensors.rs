@@ -16,6 +16,9 @@ const MAX_HEADER: u64 = 100 << 20;
 /// Numbers that are turned into bytes at a time.
 const PIECE: usize = 4096;
 
+/// Bytes that are read at a time: what the cache holds, so that a tensor is in memory once, as values.
+const READ: usize = 1 << 20;
+
 /// The elements of a tensor in the type that the file holds.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Values {
@@ -185,6 +188,11 @@ impl TensorFile {
 
     /// Reads one tensor.
     pub fn read(&mut self, name: &str) -> Result<Tensor, Error> {
+        self.read_into(name, None)
+    }
+
+    /// Reads one tensor into the memory of values that are done with, where they are of its type.
+    pub fn read_into(&mut self, name: &str, spare: Option<Values>) -> Result<Tensor, Error> {
         let path = self.path.display().to_string();
         let info = self
             .metadata
@@ -192,19 +200,33 @@ impl TensorFile {
             .ok_or_else(|| Error::Missing { path: path.clone(), name: name.into() })?;
         let (start, end) = (info.data_offsets.0 as u64, info.data_offsets.1 as u64);
         let (shape, dtype) = (info.shape.clone(), info.dtype);
-        let mut bytes = vec![0u8; (end - start) as usize];
-        self.file
-            .seek(SeekFrom::Start(self.data_start + start))
-            .map_err(|e| Error::io(&self.path, "read", e))?;
-        self.file.read_exact(&mut bytes).map_err(|e| Error::io(&self.path, "read", e))?;
-        let values = match dtype {
-            Dtype::F32 => Values::F32(words(&bytes, f32::from_le_bytes)),
-            Dtype::BF16 => Values::Bf16(words(&bytes, bf16::from_le_bytes)),
-            Dtype::F16 => Values::F16(words(&bytes, f16::from_le_bytes)),
-            Dtype::I8 => Values::I8(bytes.iter().map(|&b| b as i8).collect()),
-            other => return Err(Error::Dtype { path, name: name.into(), dtype: format!("{other:?}") }),
+        let io = |e| Error::io(&self.path, "read", e);
+        self.file.seek(SeekFrom::Start(self.data_start + start)).map_err(io)?;
+        let (file, bytes) = (&mut self.file, (end - start) as usize);
+        let values = match (dtype, spare) {
+            (Dtype::F32, Some(Values::F32(v))) => {
+                read_words(file, bytes, v, f32::from_le_bytes).map(Values::F32)
+            }
+            (Dtype::F32, _) => read_words(file, bytes, vec![], f32::from_le_bytes).map(Values::F32),
+            (Dtype::BF16, Some(Values::Bf16(v))) => {
+                read_words(file, bytes, v, bf16::from_le_bytes).map(Values::Bf16)
+            }
+            (Dtype::BF16, _) => read_words(file, bytes, vec![], bf16::from_le_bytes).map(Values::Bf16),
+            (Dtype::F16, Some(Values::F16(v))) => {
+                read_words(file, bytes, v, f16::from_le_bytes).map(Values::F16)
+            }
+            (Dtype::F16, _) => read_words(file, bytes, vec![], f16::from_le_bytes).map(Values::F16),
+            (Dtype::I8, Some(Values::I8(v))) => read_words(file, bytes, v, i8::from_le_bytes).map(Values::I8),
+            (Dtype::I8, _) => read_words(file, bytes, vec![], i8::from_le_bytes).map(Values::I8),
+            (other, _) => return Err(Error::Dtype { path, name: name.into(), dtype: format!("{other:?}") }),
         };
-        Ok(Tensor { shape, values })
+        Ok(Tensor { shape, values: values.map_err(io)? })
+    }
+
+    /// How long the file is now and when it was last written, by which one that is read for long is known to be the same.
+    pub fn stamp(&self) -> Result<(u64, Option<std::time::SystemTime>), Error> {
+        let told = self.file.metadata().map_err(|e| Error::io(&self.path, "read", e))?;
+        Ok((told.len(), told.modified().ok()))
     }
 }
 
@@ -226,8 +248,24 @@ fn believed_data(metadata: &Metadata) -> Result<u64, String> {
     Ok(at as u64)
 }
 
-fn words<const N: usize, T>(bytes: &[u8], from: impl Fn([u8; N]) -> T) -> Vec<T> {
-    bytes.chunks_exact(N).map(|c| from(c.try_into().expect("chunks_exact gives N bytes"))).collect()
+/// `bytes` bytes from where the file stands, as elements in the memory of `values`.
+fn read_words<const N: usize, T>(
+    file: &mut File,
+    bytes: usize,
+    mut values: Vec<T>,
+    from: impl Fn([u8; N]) -> T,
+) -> std::io::Result<Vec<T>> {
+    values.clear();
+    values.reserve_exact(bytes / N);
+    let mut piece = vec![0u8; READ.min(bytes)];
+    let mut left = bytes;
+    while left > 0 {
+        let piece = &mut piece[..READ.min(left)];
+        file.read_exact(piece)?;
+        left -= piece.len();
+        values.extend(piece.as_chunks::<N>().0.iter().map(|c| from(*c)));
+    }
+    Ok(values)
 }
 
 /// Writes a safetensors file of f32 `tensors` (name, shape, row-major values) with header `strings`, whole or not at
@@ -386,6 +424,9 @@ mod tests {
             assert_eq!(file.stored(&plan.name), Some(plan.kind));
             let tensor = file.read(&plan.name).unwrap();
             assert_eq!((tensor.shape, tensor.values), (plan.shape.clone(), values[i].clone()));
+            for spare in values.clone() {
+                assert_eq!(file.read_into(&plan.name, Some(spare)).unwrap().values, values[i]);
+            }
         }
         let missing = |i: usize| match i {
             2 => Err(Error::Missing { path: "there".into(), name: "it".into() }),

@@ -14,8 +14,8 @@ mod turn;
 use crate::Rows;
 use crate::{gemm, work};
 pub use code::{Bits, Encoded, encode};
+use pack::By;
 pub(crate) use pack::round_to_bf16;
-use pack::{PANEL, fold, hash_values};
 use panels::Panels;
 use rayon::prelude::*;
 pub use store::Store;
@@ -54,9 +54,47 @@ impl FrozenWeight {
         store.check(out, inp);
         let values = match compute {
             Compute::F32 => Values::F32(store.into_f32(inp)),
-            Compute::Bf16 => Values::Panels(Panels::new(out, inp, &store)),
+            Compute::Bf16 => Values::Panels(Panels::new(out, inp, &store, By::All)),
         };
         FrozenWeight { out, inp, values }
+    }
+
+    /// The same on the calling thread alone, for one that reads ahead of others that compute.
+    ///
+    /// # Panics
+    /// When the lengths do not fit the shape.
+    pub fn new_alone(out: usize, inp: usize, store: &Store, compute: Compute) -> FrozenWeight {
+        store.check(out, inp);
+        let values = match compute {
+            Compute::F32 => {
+                let mut values = vec![0.0; out * inp];
+                store.rows_into(inp, &mut values);
+                Values::F32(values)
+            }
+            Compute::Bf16 => Values::Panels(Panels::new(out, inp, store, By::One)),
+        };
+        FrozenWeight { out, inp, values }
+    }
+
+    /// Takes another weight of the same shape into the same memory, on the calling thread alone.
+    ///
+    /// # Panics
+    /// When the lengths do not fit the shape.
+    pub fn refill(&mut self, store: &Store) {
+        store.check(self.out, self.inp);
+        match &mut self.values {
+            Values::F32(values) => store.rows_into(self.inp, values),
+            Values::Panels(packed) => packed.refill(store, By::One),
+        }
+    }
+
+    /// Bytes of memory that a weight of this shape takes: one that was read in so many bits with a scale for so many
+    /// columns, or in floats.
+    pub fn bytes_for(out: usize, inp: usize, coding: Option<(Bits, usize)>, compute: Compute) -> usize {
+        match compute {
+            Compute::F32 => out * inp * size_of::<f32>(),
+            Compute::Bf16 => Panels::bytes_for(out, inp, coding),
+        }
     }
 
     /// The number of out features, N.
@@ -140,29 +178,13 @@ impl FrozenWeight {
     /// Whether any value, as it was read, is infinite or not a number.
     pub fn has_non_finite(&self) -> bool {
         match &self.values {
-            Values::F32(values) => values.par_chunks(1 << 16).any(|c| !c.iter().all(|v| v.is_finite())),
+            // On the calling thread alone, as `refill` is.
+            Values::F32(values) => {
+                values.chunks(1 << 12).any(|c| !c.iter().fold(true, |all, v| all & v.is_finite()))
+            }
             Values::Panels(packed) => packed.facts().non_finite,
         }
     }
-
-    /// A hash of the shape and of the values as they were read, widened to f32 (the same under
-    /// either [`Compute`]), for the fingerprint of a base model.
-    pub fn hash64(&self) -> u64 {
-        match &self.values {
-            Values::Panels(packed) => packed.facts().hash,
-            Values::F32(values) => {
-                let blocks = values.par_chunks((PANEL * self.inp).max(1));
-                let hashes: Vec<u64> = blocks.map(hash_values).collect();
-                hash_weight(self.out, self.inp, &hashes)
-            }
-        }
-    }
-}
-
-/// From the hashes of the blocks of [`PANEL`] rows.
-fn hash_weight(out: usize, inp: usize, blocks: &[u64]) -> u64 {
-    let shape = [out as u64, inp as u64];
-    shape.iter().chain(blocks).fold(0, |h, v| fold(h, *v))
 }
 
 #[cfg(test)]
@@ -218,22 +240,49 @@ mod tests {
         }
     }
 
+    /// Whatever the file holds, packing finds what is not finite, and packing again gives the bits of packing anew.
     #[test]
-    fn a_changed_value_changes_the_hash_and_a_nan_is_found() {
-        let make = |values: &[f32]| FrozenWeight::new(3, 5, Store::F32(values.to_vec()), Compute::F32);
-        let values = noise(15, 8);
-        let base = make(&values);
-        assert_eq!(base.hash64(), make(&values).hash64());
-        assert!(!base.has_non_finite());
-        for i in 0..15 {
-            let mut other = values.clone();
-            other[i] = f32::from_bits(other[i].to_bits() ^ 1);
-            assert_ne!(base.hash64(), make(&other).hash64());
-            other[i] = f32::NAN;
-            assert!(make(&other).has_non_finite());
+    fn a_weight_is_taken_again_into_the_same_memory_and_a_nan_is_found() {
+        let (out, inp) = (75, 38);
+        let stores = |seed: u64| {
+            let v = noise(out * inp, seed);
+            let coded = |bits, block| encode(&v, inp, bits, block).store;
+            [
+                Store::Bf16(v.iter().map(|v| bf16::from_f32(*v)).collect()),
+                Store::F16(v.iter().map(|v| f16::from_f32(*v)).collect()),
+                coded(Bits::Eight, 19),
+                coded(Bits::Four, 2),
+                coded(Bits::Four, 38),
+                Store::F32(v.clone()),
+            ]
+        };
+        for compute in [Compute::F32, Compute::Bf16] {
+            for (first, second) in stores(1).into_iter().zip(stores(2)) {
+                let fresh = FrozenWeight::new(out, inp, second.clone(), compute);
+                let mut again = FrozenWeight::new(out, inp, first, compute);
+                let coding = match &second {
+                    Store::I8 { block, .. } => Some((Bits::Eight, *block)),
+                    Store::I4 { block, .. } => Some((Bits::Four, *block)),
+                    _ => None,
+                };
+                again.refill(&second);
+                assert_eq!(again.to_f32(), fresh.to_f32());
+                assert_eq!(again.bytes(), FrozenWeight::bytes_for(out, inp, coding, compute));
+                assert!(!again.has_non_finite());
+                let mut spoilt = second;
+                match &mut spoilt {
+                    Store::Bf16(v) => v[out * inp - 1] = bf16::NEG_INFINITY,
+                    Store::F16(v) => v[7] = f16::NAN,
+                    Store::F32(v) => v[100] = f32::INFINITY,
+                    Store::I8 { scale, .. } | Store::I4 { scale, .. } => scale[5] = f32::NAN,
+                }
+                again.refill(&spoilt);
+                assert!(again.has_non_finite(), "{compute:?} {coding:?}");
+            }
         }
-        let turned = FrozenWeight::new(5, 3, Store::F32(values), Compute::F32);
-        assert_ne!(base.hash64(), turned.hash64());
+        let mut other = FrozenWeight::new(out, inp, stores(3)[0].clone(), Compute::Bf16);
+        other.refill(&stores(4)[2]);
+        assert_eq!(other.to_f32(), FrozenWeight::new(out, inp, stores(4)[2].clone(), Compute::Bf16).to_f32());
     }
 
     fn rounded(v: &[f32]) -> Vec<f64> {
@@ -280,18 +329,6 @@ mod tests {
             });
             assert_eq!(wide(&w.to_f32()), rw);
         }
-    }
-
-    #[test]
-    fn packing_keeps_what_was_read_in_mind() {
-        let make = |values: &[f32], compute| FrozenWeight::new(37, 5, Store::F32(values.to_vec()), compute);
-        let mut values = noise(185, 8);
-        let hashes = [Compute::F32, Compute::Bf16].map(|c| make(&values, c).hash64());
-        assert_eq!(hashes[0], hashes[1], "the fingerprint depends on the arithmetic");
-        // 64 out features and 6 in features, in two bytes each.
-        assert_eq!(make(&values, Compute::Bf16).bytes(), 64 * 6 * 2);
-        values[100] = f32::INFINITY;
-        assert!(make(&values, Compute::Bf16).has_non_finite());
     }
 
     #[test]

@@ -15,11 +15,13 @@ use sibo_peft::{
     Adapter, AdapterConfig, At, Branch, Dial, Lambda, Method, ModelShape, Module, ModuleKind, ParamId,
     Params, Placed, Site, TaskType,
 };
+use std::cell::RefCell;
 use std::path::Path;
 
 /// A place in the model that holds a tensor.
 enum Slot<'m> {
-    Matrix(&'m mut Weight),
+    /// With its (out, in).
+    Matrix(&'m mut Weight, [usize; 2]),
     Vector(&'m mut Vector),
 }
 
@@ -100,13 +102,22 @@ impl Model {
         modules
     }
 
-    /// Present values of a base tensor, by its Hugging Face name.
+    /// Present values of a base tensor, by its Hugging Face name; none where there is no such tensor, or where it is
+    /// still in a file that cannot be read any more.
     pub fn tensor(&self, name: &str) -> Option<Vec<f32>> {
+        self.read_tensor(name).ok().flatten()
+    }
+
+    /// The same, with the reason.
+    fn read_tensor(&self, name: &str) -> Result<Option<Vec<f32>>, Error> {
         let mut copy = self.clone_for_lookup();
-        copy.slots().into_iter().find(|(n, _)| n == name).map(|(_, slot)| match slot {
-            Slot::Matrix(w) => w.values(&self.params),
+        let Some((_, slot)) = copy.slots().into_iter().find(|(n, _)| n == name) else { return Ok(None) };
+        Ok(Some(match slot {
+            Slot::Matrix(Weight::Frozen(w), _) => w.to_f32(),
+            Slot::Matrix(Weight::Away(away), [out, inp]) => self.away_values(away, out, inp)?,
+            Slot::Matrix(Weight::Trained(id), _) => self.params.value(*id).to_vec(),
             Slot::Vector(v) => v.values(&self.params).to_vec(),
-        })
+        }))
     }
 
     /// Frozen matrices are shared, so this copies vectors only.
@@ -125,7 +136,20 @@ impl Model {
         }
         let adapter = {
             let this = &*self;
-            Adapter::new(&config, &this.shape(), seed, &|name| this.tensor(name))?
+            // What trains itself starts from the base's values, and is read for that where it is not here yet.
+            let failed = RefCell::new(None);
+            let values = |name: &str| match this.read_tensor(name) {
+                Ok(values) => values,
+                Err(error) => {
+                    failed.replace(Some(error));
+                    None
+                }
+            };
+            let adapter = Adapter::new(&config, &this.shape(), seed, &values);
+            match failed.into_inner() {
+                Some(error) => return Err(error),
+                None => adapter?,
+            }
         };
         self.place(adapter);
         Ok(())
@@ -157,7 +181,7 @@ impl Model {
             let shared = trained.iter().find(|(n, _)| tied_too && name == "lm_head.weight" && *n == words);
             if let Some((_, id)) = own.or(shared) {
                 match slot {
-                    Slot::Matrix(w) => *w = Weight::Trained(*id),
+                    Slot::Matrix(w, _) => *w = Weight::Trained(*id),
                     Slot::Vector(v) => *v = Vector::Trained(*id),
                 }
             }
@@ -200,8 +224,7 @@ impl Model {
     fn linears_mut(&mut self) -> Vec<&mut Linear> {
         let mut all: Vec<&mut Linear> = Vec::new();
         for layer in &mut self.layers {
-            all.extend(layer.attention.linears_mut());
-            all.extend(layer.ffn.linears_mut());
+            all.extend(layer.linears_mut());
         }
         match &mut self.head {
             Head::None(pooler) => all.extend(pooler.iter_mut()),
@@ -211,12 +234,11 @@ impl Model {
         all
     }
 
-    /// Every frozen matrix; a tied one twice.
+    /// Every frozen matrix that is in memory; a tied one twice.
     pub(crate) fn frozen_weights(&self) -> Vec<&std::sync::Arc<sibo_kernels::frozen::FrozenWeight>> {
         let mut all: Vec<&Weight> = self.embedding.tables().map(|t| &t.weight).collect();
         for layer in &self.layers {
-            all.extend(layer.attention.linears().into_iter().map(|l| &l.weight));
-            all.extend(layer.ffn.linears().map(|l| &l.weight));
+            all.extend(layer.linears().map(|l| &l.weight));
         }
         match &self.head {
             Head::None(pooler) => all.extend(pooler.iter().map(|l| &l.weight)),
@@ -228,19 +250,22 @@ impl Model {
 
     /// Every tensor's place, by its Hugging Face name.
     fn slots(&mut self) -> Vec<(String, Slot<'_>)> {
+        let width = self.arch.width;
         let mut all: Vec<(String, Slot)> = Vec::new();
         let mut norms: Vec<&mut Norm> = Vec::new();
         let crate::embedding::Embedding { words, positions, types, norm } = &mut self.embedding;
         for table in [Some(words), positions.as_mut(), types.as_mut()].into_iter().flatten() {
-            all.push((format!("{}.weight", table.path), Slot::Matrix(&mut table.weight)));
+            let shape = [table.rows, width];
+            all.push((format!("{}.weight", table.path), Slot::Matrix(&mut table.weight, shape)));
         }
         norms.extend(norm.as_mut());
         let mut linears: Vec<&mut Linear> = Vec::new();
         for layer in &mut self.layers {
-            linears.extend(layer.attention.linears_mut());
-            linears.extend(layer.ffn.linears_mut());
-            norms.push(&mut layer.norm1);
-            norms.extend(layer.norm2.as_mut());
+            let crate::layer::Layer { attention, ffn, norm1, norm2, .. } = layer;
+            linears.extend(attention.linears_mut());
+            linears.extend(ffn.linears_mut());
+            norms.push(norm1);
+            norms.extend(norm2.as_mut());
         }
         norms.extend(self.final_norm.as_mut());
         match &mut self.head {
@@ -249,7 +274,8 @@ impl Model {
             Head::Classes(h) => linears.extend([&mut h.inner, &mut h.last]),
         }
         for linear in linears {
-            all.push((format!("{}.weight", linear.path), Slot::Matrix(&mut linear.weight)));
+            let shape = [linear.out, linear.inp];
+            all.push((format!("{}.weight", linear.path), Slot::Matrix(&mut linear.weight, shape)));
             if let Some(bias) = &mut linear.bias {
                 all.push((format!("{}.bias", linear.path), Slot::Vector(bias)));
             }
@@ -267,6 +293,17 @@ impl Model {
     pub fn load_with_adapter(
         model: &Path,
         adapter: &Path,
+        options: crate::LoadOptions,
+    ) -> Result<Loaded, Error> {
+        let mut loaded = Model::open_with_adapter(model, adapter, options)?;
+        loaded.model.read_base(0)?;
+        Ok(loaded)
+    }
+
+    /// The same without reading the matrices of its layers: see [`Model::open`].
+    pub fn open_with_adapter(
+        model: &Path,
+        adapter: &Path,
         mut options: crate::LoadOptions,
     ) -> Result<Loaded, Error> {
         let mut folder = Folder::open(adapter)?;
@@ -279,7 +316,7 @@ impl Model {
                 )));
             }
         }
-        let mut loaded = Model::load(model, &options)?;
+        let mut loaded = Model::open(model, &options)?;
         loaded.model.check_fingerprint(&folder, adapter)?;
         folder.settle(&loaded.model.shape())?;
         loaded.model.attach(&folder.config, options.seed)?;

@@ -8,6 +8,7 @@ use crate::ffn::Ffn;
 use crate::head::Head;
 use crate::layer::Layer;
 use crate::linear::Linear;
+use crate::model::Recompute;
 use sibo_kernels::attention;
 use sibo_peft::Branch;
 use std::ops::AddAssign;
@@ -56,7 +57,13 @@ fn product(t: usize, a: usize, b: usize) -> u64 {
 impl Model {
     /// The products of one forward and backward pass over rows of these lengths, of which `labelled` tokens or rows
     /// carry a label. `None` for adapters of an embedding, which this does not count.
-    pub fn count_step(&self, lengths: &[usize], labelled: usize, recompute: bool) -> Option<StepCount> {
+    pub fn count_step(
+        &self,
+        lengths: &[usize],
+        labelled: usize,
+        recompute: impl Into<Recompute>,
+    ) -> Option<StepCount> {
+        let recompute = recompute.into();
         if self.embedding.tables().any(|t| t.lora.is_some()) {
             return None;
         }
@@ -65,7 +72,7 @@ impl Model {
         let causal = self.arch.attention().causal;
         for layer in &self.layers {
             let passed = lowest.is_some_and(|l| layer.number >= l);
-            let forward = if passed && recompute { 2 } else { 1 };
+            let forward = if passed && recompute.includes(layer.number) { 2 } else { 1 };
             (0..forward).for_each(|_| count += layer.count_forward(lengths, causal));
             if passed {
                 let wanted = lowest.is_some_and(|l| layer.number > l) || self.embedding.trains();

@@ -24,6 +24,7 @@ impl Table {
     fn add(&self, params: &Params, ids: &[u32], out: &mut Rows, accumulate: bool) {
         match &self.weight {
             Weight::Frozen(w) => embed::gather(w, ids, out, accumulate),
+            Weight::Away(away) => away.is_not_read(),
             Weight::Trained(id) => embed::gather_param(params.value(*id), out.width(), ids, out, accumulate),
         }
         if let Some(lora) = &self.lora {

@@ -16,6 +16,7 @@ mod arch;
 mod attach;
 mod attention;
 mod backbone;
+mod base;
 mod batch;
 mod beam;
 mod cache;
@@ -39,6 +40,8 @@ mod random;
 mod rope;
 mod sample;
 mod score;
+mod source;
+mod stream;
 mod weight;
 
 pub use arch::{Arch, Block, HeadKind, NormKind, Positions};
@@ -48,7 +51,7 @@ pub use config::{EosIds, read_eos};
 pub use count::StepCount;
 pub use generate::{Decoder, continue_rows, greedy};
 pub use load::{LoadOptions, Loaded};
-pub use model::{Dropout, Model, StepOutput};
+pub use model::{Dropout, Model, Recompute, StepOutput};
 pub use plan::{MemoryPlan, PlanInput};
 pub use quantise::{Quantised, QuantisedKind, quantise};
 pub use random::{RandomModel, write_random};
@@ -56,6 +59,7 @@ pub use rope::{RopeScaling, RopeSpec};
 pub use sample::{Sampler, SamplerSettings};
 pub use score::RowScore;
 pub use sibo_kernels::frozen::{Bits, Compute};
+pub use stream::{Streaming, WINDOW};
 
 /// What can be wrong with a model's folder, with a batch, or with what is asked of a model.
 #[derive(Debug, thiserror::Error)]

@@ -2,24 +2,23 @@
 
 use crate::arch::{Arch, HeadKind, NormKind, Positions};
 use crate::attention::Attention;
+use crate::base::{Base, not_finite};
 use crate::embedding::{Embedding, Table};
 use crate::ffn::Ffn;
 use crate::head::{ClassHead, Head};
 use crate::layer::Layer;
-use crate::layout::{self, Layout};
 use crate::linear::Linear;
 use crate::model::RopeBase;
 use crate::norm::Norm;
-use crate::weight::{Vector, Weight};
+use crate::source::Source;
+use crate::weight::{Away, Vector, Weight};
 use crate::{Error, Model, backbone, config, fingerprint};
-use serde_json::Value;
-use sibo_files::{TensorFile, Type, Values};
-use sibo_kernels::frozen::{Bits, Compute, FrozenWeight, Store};
+use sibo_kernels::frozen::{Compute, FrozenWeight, Store};
 use sibo_kernels::rope::RopeTable;
 use sibo_peft::{Params, init};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, RwLock};
+use std::path::Path;
+use std::sync::{Arc, Mutex, RwLock};
 
 /// Numbers with which a rotary table starts; it grows with the longest row.
 const FIRST_POSITIONS: usize = 256;
@@ -118,122 +117,6 @@ pub(crate) fn expected(arch: &Arch, pooler: bool) -> Vec<(String, Vec<usize>)> {
     all
 }
 
-/// The files of a folder and, for each tensor, which of them holds it.
-pub(crate) struct Source {
-    pub(crate) place: String,
-    pub(crate) files: Vec<TensorFile>,
-    /// How each file codes the tensors that it holds as integers.
-    layouts: Vec<Layout>,
-    /// Hugging Face's full name to (file, name in the file, shape of what is stored once it is decoded).
-    pub(crate) found: BTreeMap<String, (usize, String, Vec<usize>)>,
-}
-
-impl Source {
-    fn open(folder: &Path) -> Result<Self, Error> {
-        let mut files = Vec::new();
-        for path in tensor_files(folder)? {
-            files.push(TensorFile::open(&path)?);
-        }
-        let mut found = BTreeMap::new();
-        let mut layouts = Vec::new();
-        for (at, file) in files.iter().enumerate() {
-            let layout = Layout::of_file(file)?;
-            for (name, mut shape) in file.shapes() {
-                if file.stored(&name) == Some(Type::I8)
-                    && layout.of(&name).bits == Bits::Four
-                    && let Some(columns) = shape.last_mut()
-                {
-                    *columns *= 2;
-                }
-                found.insert(modern(&name), (at, name, shape));
-            }
-            layouts.push(layout);
-        }
-        Ok(Source { place: folder.display().to_string(), files, layouts, found })
-    }
-
-    /// Looks a tensor up by its full name, with and without the backbone's prefix.
-    fn key_of(&self, name: &str, prefix: &str) -> Option<String> {
-        let bare = name.strip_prefix(prefix).unwrap_or(name);
-        let candidates = [name.to_string(), bare.to_string(), format!("{prefix}{bare}")];
-        candidates.into_iter().find(|c| self.found.contains_key(c))
-    }
-
-    /// A tensor as its file stores it, and its shape once decoded.
-    pub(crate) fn read(&mut self, key: &str) -> Result<(Store, Vec<usize>), Error> {
-        let (at, name, shape) = self.found[key].clone();
-        let tensor = self.files[at].read(&name)?;
-        let store = match tensor.values {
-            Values::F32(v) => Store::F32(v),
-            Values::Bf16(v) => Store::Bf16(v),
-            Values::F16(v) => Store::F16(v),
-            Values::I8(q) => {
-                let scale = self.files[at].read(&layout::scale_name(&name))?.into_f32();
-                let coding = self.layouts[at].of(&name);
-                let columns = shape.last().copied().unwrap_or(1);
-                let rows = shape.iter().product::<usize>() / columns.max(1);
-                let block = coding.block_of(rows, columns, scale.len()).map_err(|reason| Error::Tensors {
-                    place: self.place.clone(),
-                    report: format!("  {name} {shape:?}: {reason}"),
-                })?;
-                match coding.bits {
-                    Bits::Eight => Store::I8 { q, scale, block },
-                    Bits::Four => Store::I4 { q: q.into_iter().map(|b| b as u8).collect(), scale, block },
-                }
-            }
-        };
-        Ok((store, shape))
-    }
-}
-
-/// Old checkpoints call a norm's weight and bias gamma and beta.
-fn modern(name: &str) -> String {
-    if let Some(stem) = name.strip_suffix(".gamma") {
-        return format!("{stem}.weight");
-    }
-    if let Some(stem) = name.strip_suffix(".beta") {
-        return format!("{stem}.bias");
-    }
-    name.to_string()
-}
-
-/// `model.safetensors`, or the shards that the index names.
-fn tensor_files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
-    let single = folder.join("model.safetensors");
-    if single.exists() {
-        return Ok(vec![single]);
-    }
-    let index = folder.join("model.safetensors.index.json");
-    if index.exists() {
-        let value = sibo_files::json::read(&index)?;
-        let map = value.get("weight_map").and_then(Value::as_object);
-        let map = map.ok_or_else(|| Error::key(&index.display().to_string(), "weight_map", "is missing"))?;
-        let bad = |reason: String| Error::key(&index.display().to_string(), "weight_map", reason);
-        let file = |(tensor, v): (&String, &Value)| match v.as_str() {
-            Some(name) => Ok(name.to_string()),
-            None => Err(bad(format!("the file of `{tensor}` is {v}, not a name"))),
-        };
-        let mut names = map.iter().map(file).collect::<Result<Vec<_>, _>>()?;
-        names.sort_unstable();
-        names.dedup();
-        if let Some(name) = names.iter().find(|n| n.contains(['/', '\\']) || *n == "." || *n == "..") {
-            return Err(bad(format!("`{name}` lies outside the folder")));
-        }
-        return Ok(names.into_iter().map(|n| folder.join(n)).collect());
-    }
-    if folder.join("pytorch_model.bin").exists() || folder.join("pytorch_model.bin.index.json").exists() {
-        return Err(Error::Refused(format!(
-            "{}: only pytorch_model.bin is here, which can run code when it is read. Convert it once in Python: \
-             AutoModel.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER), and use the new folder",
-            folder.display()
-        )));
-    }
-    Err(Error::Refused(format!(
-        "{}: no model.safetensors and no model.safetensors.index.json; a model folder holds config.json and one of them",
-        folder.display()
-    )))
-}
-
 /// A folder whose every tensor is accounted for, and none read.
 pub(crate) struct Opened {
     pub(crate) arch: Arch,
@@ -284,14 +167,23 @@ impl Opened {
 impl Model {
     /// Loads a Hugging Face folder.
     pub fn load(folder: &Path, options: &LoadOptions) -> Result<Loaded, Error> {
+        let mut loaded = Model::open(folder, options)?;
+        loaded.model.read_base(0)?;
+        Ok(loaded)
+    }
+
+    /// Opens a Hugging Face folder without reading the matrices of its layers: adapters can be attached and memory can
+    /// be planned, and [`Model::read_base`] is to come before the first pass.
+    pub fn open(folder: &Path, options: &LoadOptions) -> Result<Loaded, Error> {
         let Opened { arch, unknown, source, keys } = Opened::new(folder, options)?;
         let mut builder = Builder { source, keys, options, report: vec![], made_new: vec![] };
-        let model = builder.build(arch)?;
-        if !builder.report.is_empty() {
-            return Err(Error::Tensors { place: builder.source.place, report: builder.report.join("\n") });
+        let mut model = builder.build(arch)?;
+        let Builder { source, report, made_new, .. } = builder;
+        if !report.is_empty() {
+            return Err(Error::Tensors { place: source.place, report: report.join("\n") });
         }
-        let mut model = model;
-        model.made_new = builder.made_new;
+        model.made_new = made_new;
+        model.base = Some(Arc::new(Mutex::new(Base { source, compute: options.compute })));
         Ok(Loaded { model, unknown_keys: unknown })
     }
 }
@@ -435,6 +327,8 @@ impl Builder<'_> {
             rope,
             fingerprint,
             made_new: vec![],
+            base: None,
+            stream: None,
         })
     }
 
@@ -444,21 +338,21 @@ impl Builder<'_> {
         let d = arch.width;
         let [q, k, v, o] = names.attention.map(|n| format!("{path}.{n}"));
         let attention = Attention {
-            query: self.linear(q, arch.q_width(), d, arch.biases.qkv)?,
-            key: self.linear(k, arch.kv_width(), d, arch.biases.qkv)?,
-            value: self.linear(v, arch.kv_width(), d, arch.biases.qkv)?,
-            output: self.linear(o, d, arch.q_width(), arch.biases.out)?,
+            query: self.linear_later(q, arch.q_width(), d, arch.biases.qkv)?,
+            key: self.linear_later(k, arch.kv_width(), d, arch.biases.qkv)?,
+            value: self.linear_later(v, arch.kv_width(), d, arch.biases.qkv)?,
+            output: self.linear_later(o, d, arch.q_width(), arch.biases.out)?,
             adapter: None,
             layer: number,
         };
         let gate = names
             .gate
-            .map(|n| self.linear(format!("{path}.{n}"), arch.inner, d, arch.biases.ffn))
+            .map(|n| self.linear_later(format!("{path}.{n}"), arch.inner, d, arch.biases.ffn))
             .transpose()?;
         let ffn = Ffn {
             gate,
-            up: self.linear(format!("{path}.{}", names.ffn[0]), arch.inner, d, arch.biases.ffn)?,
-            down: self.linear(format!("{path}.{}", names.ffn[1]), d, arch.inner, arch.biases.ffn)?,
+            up: self.linear_later(format!("{path}.{}", names.ffn[0]), arch.inner, d, arch.biases.ffn)?,
+            down: self.linear_later(format!("{path}.{}", names.ffn[1]), d, arch.inner, arch.biases.ffn)?,
             activation: arch.activation,
             adapter: None,
             parallel: None,
@@ -515,6 +409,17 @@ impl Builder<'_> {
         Ok(Linear::new(path, inp, out, weight, bias))
     }
 
+    /// A linear of a layer: its matrix is read by [`Model::read_base`].
+    fn linear_later(&mut self, path: String, out: usize, inp: usize, bias: bool) -> Result<Linear, Error> {
+        let key = self.keys[&format!("{path}.weight")].clone();
+        let coding = self.source.coding_of(&key)?;
+        let bytes = FrozenWeight::bytes_for(out, inp, coding, self.options.compute);
+        let stored = self.source.bytes_of(&key);
+        let weight = Weight::Away(Arc::new(Away { key, bytes, stored }));
+        let bias = if bias { Some(Vector::Frozen(self.vector(&format!("{path}.bias"), out)?)) } else { None };
+        Ok(Linear::new(path, inp, out, weight, bias))
+    }
+
     /// A linear with a bias; one that the folder lacks is drawn from the seed as transformers draws it.
     fn linear_or_new(&mut self, path: String, out: usize, inp: usize, sd: f32) -> Result<Linear, Error> {
         if self.keys.contains_key(&format!("{path}.weight")) {
@@ -543,19 +448,19 @@ impl Builder<'_> {
 
     fn matrix(&mut self, path: &str, out: usize, inp: usize) -> Result<Arc<FrozenWeight>, Error> {
         let name = format!("{path}.weight");
-        let (store, _) = self.source.read(&self.keys[&name])?;
+        let store = self.source.read(&self.keys[&name])?;
         let weight = FrozenWeight::new(out, inp, store, self.options.compute);
         if weight.has_non_finite() {
-            self.report.push(format!("  not finite: {name} holds NaN or infinity"));
+            self.report.push(not_finite(&name));
         }
         Ok(Arc::new(weight))
     }
 
     fn vector(&mut self, name: &str, len: usize) -> Result<Vec<f32>, Error> {
-        let (store, _) = self.source.read(&self.keys[name])?;
+        let store = self.source.read(&self.keys[name])?;
         let values = FrozenWeight::new(1, len, store, Compute::F32).to_f32();
         if values.iter().any(|v| !v.is_finite()) {
-            self.report.push(format!("  not finite: {name} holds NaN or infinity"));
+            self.report.push(not_finite(name));
         }
         Ok(values)
     }

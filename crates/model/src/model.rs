@@ -1,6 +1,7 @@
 //! A model: embedding, layers, head and the adapter on them; forward passes, and the one backward pass.
 
 use crate::arch::{Arch, BaseDropout, HeadKind, Positions};
+use crate::base::Base;
 use crate::batch::{Batch, Labels};
 use crate::cache::KvLayer;
 use crate::embedding::{Embedding, EmbeddingContext, EmbeddingSaved};
@@ -8,12 +9,13 @@ use crate::head::{self, Head};
 use crate::layer::{Context, Layer, LayerSaved, RopeTables, Tap};
 use crate::linear::Grads;
 use crate::norm::Norm;
+use crate::stream::{Pass, Stream};
 use sibo_kernels::drop::DropKey;
 use sibo_kernels::rope::RopeTable;
 use sibo_kernels::{Rows, elementwise, loss};
 use sibo_peft::{Adapter, Call, DropSource, Params, Site};
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// A loaded model and what is trained on it.
 #[derive(Clone)]
@@ -28,6 +30,10 @@ pub struct Model {
     pub(crate) rope: Option<RopeBase>,
     pub(crate) fingerprint: Vec<f32>,
     pub(crate) made_new: Vec<String>,
+    /// Where matrices of layers are read from, as long as some are still to be.
+    pub(crate) base: Option<Arc<Mutex<Base>>>,
+    /// The layers that are read in their turn.
+    pub(crate) stream: Option<Arc<Stream>>,
 }
 
 /// The rotary table that all rows of usual length share.
@@ -58,11 +64,51 @@ pub struct StepOutput {
     pub count: usize,
 }
 
+/// Layers, from the first on, that keep only their input on the way up and are computed again on the way back: less
+/// memory, more time, the same bits. `true` is all of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Recompute(usize);
+
+impl Recompute {
+    /// All layers.
+    pub const ALL: Recompute = Recompute(usize::MAX);
+
+    /// Whether layer `l` is one.
+    pub(crate) fn includes(self, l: usize) -> bool {
+        l < self.0
+    }
+
+    /// How many of `layers` layers.
+    pub fn count(self, layers: usize) -> usize {
+        self.0.min(layers)
+    }
+}
+
+impl From<bool> for Recompute {
+    fn from(all: bool) -> Self {
+        if all { Recompute::ALL } else { Recompute::default() }
+    }
+}
+
+impl From<usize> for Recompute {
+    fn from(layers: usize) -> Self {
+        Recompute(layers)
+    }
+}
+
 /// Activations of one layer: all of them, or only its input when the rest is computed again.
 enum Kept {
     All(Box<LayerSaved>),
     InputOnly,
     Nothing,
+}
+
+/// What a forward pass that is to be taken back knows of the way back.
+struct Run<'a> {
+    pass: &'a Pass<'a>,
+    /// The lowest layer that it passes.
+    lowest: Option<usize>,
+    recompute: Recompute,
 }
 
 /// The forward pass as the backward pass needs it.
@@ -128,14 +174,13 @@ impl Model {
     }
 
     /// Forward and backward: gradients of `scale` times the summed loss are added to the parameters.
-    /// With `recompute`, a layer keeps only its input and is computed again on the way back.
     pub fn forward_backward(
         &mut self,
         batch: &Batch,
         labels: &Labels,
         scale: f32,
         dropout: Option<Dropout>,
-        recompute: bool,
+        recompute: impl Into<Recompute>,
     ) -> StepOutput {
         let tables = self.tables(batch);
         let source = dropout.map(|d| DropSource {
@@ -145,7 +190,10 @@ impl Model {
         });
         let base = dropout.filter(|d| d.base).map_or(NO_DROPOUT, |_| self.arch.dropout);
         let lowest = self.lowest_trained();
-        let (h0, last, tape) = self.forward_taped(batch, tables.as_ref(), source, base, lowest, recompute);
+        let down = (lowest.unwrap_or(self.layers.len())..self.layers.len()).rev();
+        let pass = Pass::new(&self.layers, self.stream.as_deref(), (0..self.layers.len()).chain(down));
+        let run = Run { pass: &pass, lowest, recompute: recompute.into() };
+        let (h0, last, tape) = self.forward_taped(batch, tables.as_ref(), source, base, &run);
         let call = Call { h0: &h0, drop: source };
         let cx = Context { arch: &self.arch, batch, rope: tables.as_ref(), call, dropout: base, tap: None };
         let wanted = lowest.is_some();
@@ -154,7 +202,7 @@ impl Model {
             loss_and_gradient(&self.head, norm, &mut self.params, &cx, &last, labels, scale, true, wanted);
         drop(last);
         if let (Some(lowest), Some(dlast)) = (lowest, dlast) {
-            backward_layers(&self.embedding, &self.layers, &mut self.params, &cx, tape, dlast, lowest);
+            backward_layers(&self.embedding, &pass, &mut self.params, &cx, tape, dlast, lowest);
         }
         StepOutput { loss_sum: sum, count: Model::count_labels(labels) }
     }
@@ -167,8 +215,10 @@ impl Model {
         let (h0, _) = self.embedding.forward(&embedding_cx, &self.params, self.arch.width);
         let cx = self.context(batch, tables.as_ref(), &h0, None);
         let mut x = h0.copy();
-        for layer in &self.layers {
-            tap(layer.number, &x);
+        let pass = Pass::up(&self.layers, self.stream.as_deref());
+        for l in 0..pass.len() {
+            tap(l, &x);
+            let layer = pass.layer(l);
             x = layer.forward(&cx, &self.params, &x, None).0;
         }
         tap(self.layers.len(), &x);
@@ -182,7 +232,9 @@ impl Model {
         let (h0, _) = self.embedding.forward(&embedding_cx, &self.params, self.arch.width);
         let cx = self.context(batch, tables.as_ref(), &h0, None);
         let mut x = h0.copy();
-        for (layer, cache) in self.layers.iter().zip(cache) {
+        let pass = Pass::up(&self.layers, self.stream.as_deref());
+        for (l, cache) in cache.iter_mut().enumerate() {
+            let layer = pass.layer(l);
             x = layer.forward(&cx, &self.params, &x, Some(cache)).0;
         }
         x
@@ -208,8 +260,10 @@ impl Model {
         let embedding_cx = EmbeddingContext::new(batch, 0.0, None);
         let (h0, _) = self.embedding.forward(&embedding_cx, &self.params, self.arch.width);
         let mut x = h0.copy();
-        for layer in &self.layers {
-            let mut see = |site: Site, rows: &Rows| visit(layer.number, site, rows, &h0);
+        let pass = Pass::up(&self.layers, self.stream.as_deref());
+        for l in 0..pass.len() {
+            let layer = pass.layer(l);
+            let mut see = |site: Site, rows: &Rows| visit(l, site, rows, &h0);
             let tap = Tap::new(&mut see);
             let cx = Context { tap: Some(&tap), ..self.context(batch, tables.as_ref(), &h0, None) };
             x = layer.forward(&cx, &self.params, &x, None).0;
@@ -274,8 +328,7 @@ impl Model {
         tables: Option<&RopeTables>,
         source: Option<DropSource>,
         base: BaseDropout,
-        lowest: Option<usize>,
-        recompute: bool,
+        run: &Run,
     ) -> (Rows, Rows, Tape) {
         let embedding_cx = EmbeddingContext::new(batch, base.embedding, source);
         let (h0, embedding) = self.embedding.forward(&embedding_cx, &self.params, self.arch.width);
@@ -284,11 +337,11 @@ impl Model {
         let mut x = h0.copy();
         let mut inputs = Vec::new();
         let mut kept = Vec::new();
-        for layer in &self.layers {
-            let (y, saved) = layer.forward(&cx, &self.params, &x, None);
-            let needed = lowest.is_some_and(|l| layer.number >= l);
+        for l in 0..run.pass.len() {
+            let (y, saved) = run.pass.layer(l).forward(&cx, &self.params, &x, None);
+            let needed = run.lowest.is_some_and(|lowest| l >= lowest);
             kept.push(match saved {
-                Some(saved) if needed && !recompute => Kept::All(Box::new(saved)),
+                Some(saved) if needed && !run.recompute.includes(l) => Kept::All(Box::new(saved)),
                 _ if needed => Kept::InputOnly,
                 _ => Kept::Nothing,
             });
@@ -388,7 +441,7 @@ fn loss_and_gradient(
 /// Walks down from the last layer to the lowest that trains, and into the embedding if that is it.
 fn backward_layers(
     embedding: &Embedding,
-    layers: &[Layer],
+    pass: &Pass,
     params: &mut Params,
     cx: &Context,
     mut tape: Tape,
@@ -398,7 +451,8 @@ fn backward_layers(
     let into_embedding = embedding.trains();
     let mut dh0 = into_embedding.then(|| Rows::zeros(dlast.rows(), dlast.width()));
     let mut d = dlast;
-    for layer in layers.iter().rev().take_while(|l| l.number >= lowest) {
+    for l in (lowest..pass.len()).rev() {
+        let layer = pass.layer(l);
         let x = tape.inputs[layer.number].take().expect("kept from the lowest trained layer on");
         let saved = match std::mem::replace(&mut tape.kept[layer.number], Kept::Nothing) {
             Kept::All(saved) => saved,

@@ -2,9 +2,12 @@
 //!
 //! Held against the allocator's own count in the tests, so it is changed together with `layer.rs`.
 
-use crate::Model;
 use crate::arch::{Block, HeadKind};
+use crate::base::is_streamed;
 use crate::head::CHUNK;
+use crate::layer::Layer;
+use crate::stream::WINDOW;
+use crate::{Model, Recompute};
 use sibo_kernels::frozen::FrozenWeight;
 use std::sync::Arc;
 
@@ -15,10 +18,12 @@ pub struct PlanInput {
     pub tokens: usize,
     /// Most labelled tokens (or rows) of a micro-batch.
     pub labelled: usize,
-    /// Whether layers are computed again on the way back.
-    pub recompute: bool,
+    /// Layers that are computed again on the way back.
+    pub recompute: Recompute,
     /// Numbers that the optimiser keeps for each trained number: 2 for AdamW, 1 for SGD with momentum.
     pub moments: usize,
+    /// Layers that are read whenever a pass comes by.
+    pub streamed: usize,
 }
 
 /// Bytes by what they hold.
@@ -45,64 +50,73 @@ impl MemoryPlan {
         self.frozen + self.trained + self.kept + self.working + self.rest
     }
 
-    /// A sentence that refuses a plan that does not fit `available` bytes and says what would fit.
-    pub fn refusal(&self, available: usize, input: &PlanInput) -> Option<String> {
-        if self.total() <= available {
-            return None;
-        }
+    /// A sentence on what would make a plan fit `available` bytes that it does not fit.
+    pub fn remedy(&self, available: usize, input: &PlanInput) -> String {
         let mib = |bytes: usize| bytes >> 20;
         let fixed = self.frozen + self.trained + self.rest;
-        let head =
-            format!("a step needs about {} MiB, and {} MiB are free", mib(self.total()), mib(available));
         if fixed >= available {
-            return Some(format!(
-                "{head}: the weights and what trains alone take {} MiB. Use a smaller model or a lower rank{}",
+            let smaller =
+                ", fewer bits for the frozen weights (sibo quantize, or compute bf16 instead of f32)";
+            return format!(
+                "The weights and what trains alone take {} MiB. Use a smaller model or a lower rank{}{}",
                 mib(fixed),
-                if self.frozen > self.trained {
-                    ", or --compute bf16, which halves the frozen weights"
-                } else {
-                    ""
-                }
-            ));
+                if self.frozen > self.trained { smaller } else { "" },
+                if input.streamed == 0 { ", or --memory SIZE, which reads layers in every pass" } else { "" },
+            );
         }
         let fits = input.tokens * (available - fixed) / (self.kept + self.working).max(1);
-        let recompute =
-            if input.recompute { "" } else { ", or gradient_checkpointing, which keeps one input a layer" };
-        Some(format!(
-            "{head}. What would fit: micro-batches of {} tokens instead of {} (a smaller per_device_train_batch_size with more gradient_accumulation_steps){recompute}",
+        let recompute = match input.recompute {
+            Recompute::ALL => "",
+            _ => ", or gradient_checkpointing, which keeps one input a layer",
+        };
+        format!(
+            "What would fit: micro-batches of {} tokens instead of {} (a smaller per_device_train_batch_size with more \
+             gradient_accumulation_steps){recompute}",
             fits.max(1),
             input.tokens
-        ))
+        )
+    }
+
+    /// A sentence that refuses a plan that does not fit `available` bytes and says what would fit.
+    pub fn refusal(&self, available: usize, input: &PlanInput) -> Option<String> {
+        (self.total() > available).then(|| {
+            format!(
+                "a step needs about {} MiB, and {} MiB are free. {}",
+                self.total() >> 20,
+                available >> 20,
+                self.remedy(available, input)
+            )
+        })
     }
 }
 
 impl Model {
-    /// The plan of a training step of this model and adapter.
+    /// The plan of a training step of this model and adapter; it need only be open.
     pub fn plan(&self, input: &PlanInput) -> MemoryPlan {
-        let lowest = self.lowest_trained();
-        let layers = lowest.map_or(0, |l| self.layers.len() - l);
+        let lowest = self.lowest_trained().unwrap_or(self.layers.len());
+        let passed = self.layers.len() - lowest;
+        // The lowest layers are those that are computed again, and the embedding's side of them is never passed.
+        let again = input.recompute.count(self.layers.len()).saturating_sub(lowest);
         let one = self.kept_in_layer() * input.tokens * 4;
         let row = self.arch.width * input.tokens * 4;
         // h0, the embedding norm's input, and the input of each layer that is passed on the way back.
-        let fixed_rows = 1 + usize::from(self.embedding.norm.is_some()) + layers;
+        let inputs = (1 + usize::from(self.embedding.norm.is_some()) + passed) * row;
         let (head, layer) = self.working_bytes(input);
-        // Computed again, the one layer under way is there only once the head is done.
-        let (kept, working) = if input.recompute {
-            (fixed_rows * row, head.max(one.min(one * layers) + layer))
-        } else {
-            (fixed_rows * row + one * layers, head.max(layer))
-        };
+        let kept = one * (passed - again);
+        // What is computed again is there only once the head is done and what the layers above had kept is gone.
+        let above = kept + head.max(if passed > again { layer } else { 0 });
+        let below = if again > 0 { one + layer } else { 0 };
         MemoryPlan {
-            frozen: self.frozen_bytes(),
+            frozen: self.frozen_bytes(input.streamed),
             trained: self.params.numbers() * 4 * (2 + input.moments),
-            kept,
-            working,
+            kept: inputs + kept,
+            working: above.max(below) - kept,
             rest: REST,
         }
     }
 
-    /// Bytes of the frozen matrices (a tied one once) and vectors.
-    fn frozen_bytes(&self) -> usize {
+    /// Bytes of the frozen matrices that are in memory now: a tied one once.
+    pub fn frozen_here(&self) -> usize {
         let mut seen: Vec<*const FrozenWeight> = Vec::new();
         let mut total = 0;
         for weight in self.frozen_weights() {
@@ -113,6 +127,27 @@ impl Model {
             }
         }
         total
+    }
+
+    /// Bytes of the frozen matrices while it trains, with so many layers streamed.
+    fn frozen_bytes(&self, streamed: usize) -> usize {
+        let layers = self.layers.len();
+        let away = |l: &Layer| {
+            l.linears().filter_map(|l| l.weight.away().map(|a| (a.bytes, a.stored))).collect::<Vec<_>>()
+        };
+        let (mut total, mut places, mut spare) = (self.frozen_here(), vec![], 0);
+        for layer in &self.layers {
+            let matrices = away(layer);
+            let bytes = matrices.iter().map(|m| m.0).sum::<usize>();
+            if is_streamed(layer.number, streamed, layers) && bytes > 0 {
+                places.push(bytes);
+                spare = matrices.iter().map(|m| m.1).fold(spare, usize::max);
+            } else {
+                total += bytes;
+            }
+        }
+        places.sort_unstable_by(|a, b| b.cmp(a));
+        total + places.iter().take(WINDOW).sum::<usize>() + spare
     }
 
     /// Numbers that a layer keeps for each token, beside its input.
@@ -180,7 +215,8 @@ mod tests {
             working: 100 << 20,
             rest: 24 << 20,
         };
-        let input = PlanInput { tokens: 1000, labelled: 1000, recompute: false, moments: 2 };
+        let input =
+            PlanInput { tokens: 1000, labelled: 1000, recompute: false.into(), moments: 2, streamed: 0 };
         assert_eq!(plan.refusal(2 << 30, &input), None);
         let text = plan.refusal(884 << 20, &input).unwrap();
         assert!(

@@ -223,7 +223,7 @@ fn made(
     piece: &Piece,
     kinds: &mut [QuantisedKind],
 ) -> Result<(Values, Option<Values>), Error> {
-    let (store, _) = opened.source.read(&piece.key)?;
+    let store = opened.source.read(&piece.key)?;
     let (Some(coding), Some(kind)) = (piece.coding, piece.kind) else {
         let values = match store {
             Store::F32(v) => Values::F32(v),
@@ -238,7 +238,7 @@ fn made(
     if values.iter().any(|v| !v.is_finite()) {
         return Err(Error::Tensors {
             place: opened.source.place.clone(),
-            report: format!("  not finite: {} holds NaN or infinity", piece.name),
+            report: crate::base::not_finite(&piece.name),
         });
     }
     let coded = encode(&values, columns, coding.bits, coding.block.unwrap_or(columns));

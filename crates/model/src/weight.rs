@@ -10,8 +10,20 @@ use std::sync::Arc;
 pub(crate) enum Weight {
     /// Never changes.
     Frozen(Arc<FrozenWeight>),
+    /// Never changes, and is still in its file: read before the first pass, or in each turn of its layer.
+    Away(Arc<Away>),
     /// Trains.
     Trained(ParamId),
+}
+
+/// What is known of a matrix that is in its file.
+pub(crate) struct Away {
+    /// Its key in the source.
+    pub(crate) key: String,
+    /// Bytes that it takes when it is read.
+    pub(crate) bytes: usize,
+    /// Bytes that it has in the file.
+    pub(crate) stored: usize,
 }
 
 /// A vector: a bias or a norm's weight.
@@ -28,6 +40,7 @@ impl Weight {
     pub(crate) fn forward(&self, params: &Params, x: &Rows, y: &mut Rows) {
         match self {
             Weight::Frozen(w) => w.forward(x, y),
+            Weight::Away(away) => away.is_not_read(),
             Weight::Trained(id) => gemm::nt(1.0, x, params.value(*id), 0.0, y),
         }
     }
@@ -36,6 +49,7 @@ impl Weight {
     pub(crate) fn backward(&self, params: &Params, dy: &Rows, beta: f32, dx: &mut Rows) {
         match self {
             Weight::Frozen(w) => w.backward(dy, beta, dx),
+            Weight::Away(away) => away.is_not_read(),
             Weight::Trained(id) => gemm::nn(1.0, dy, params.value(*id), beta, dx),
         }
     }
@@ -51,11 +65,15 @@ impl Weight {
         matches!(self, Weight::Trained(_))
     }
 
-    pub(crate) fn values(&self, params: &Params) -> Vec<f32> {
-        match self {
-            Weight::Frozen(w) => w.to_f32(),
-            Weight::Trained(id) => params.value(*id).to_vec(),
-        }
+    /// What is known of it where it is not in memory.
+    pub(crate) fn away(&self) -> Option<&Away> {
+        if let Weight::Away(away) = self { Some(away) } else { None }
+    }
+}
+
+impl Away {
+    pub(crate) fn is_not_read(&self) -> ! {
+        panic!("a product with `{}` before Model::read_base, or outside its layer's turn", self.key)
     }
 }
 

@@ -60,7 +60,7 @@ fn the_formula_is_what_the_kernels_count() {
 }
 
 /// The tiny models of the parity tests, with rows long enough that activations outweigh the rest.
-fn counted(model: &str, adapter: Value, recompute: bool) -> (usize, usize) {
+fn counted(model: &str, adapter: Value, recompute: usize) -> (usize, usize) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/models").join(model);
     let mut model = Model::load(&folder, &LoadOptions::default()).unwrap().model;
     let config = sibo_peft::AdapterConfig::from_recipe("test", &adapter).unwrap();
@@ -75,8 +75,13 @@ fn counted(model: &str, adapter: Value, recompute: bool) -> (usize, usize) {
         }
     };
     let batch = Batch::new(model.arch(), &rows).unwrap();
-    let input =
-        PlanInput { tokens: batch.tokens(), labelled: Model::count_labels(&labels), recompute, moments: 2 };
+    let input = PlanInput {
+        tokens: batch.tokens(),
+        labelled: Model::count_labels(&labels),
+        recompute: recompute.into(),
+        moments: 2,
+        streamed: 0,
+    };
     let plan = model.plan(&input);
     let before = pool::live_bytes();
     pool::reset_peak();
@@ -95,7 +100,7 @@ fn the_plan_is_what_is_allocated() {
         ("bert-classifier", lora(&["query", "value"])),
         ("bert-classifier", json!({"method": "pfeiffer", "bottleneck_size": 7})),
     ] {
-        for recompute in [false, true] {
+        for recompute in [0, 1, 9] {
             let (planned, measured) = counted(model, adapter.clone(), recompute);
             let ratio = planned as f64 / measured as f64;
             assert!(

@@ -1,6 +1,7 @@
 //! From a recipe and the folders that its names led to, to everything that a run or an evaluation needs.
 
 use crate::data::{self, Dataset, Limits};
+use crate::memory::MemoryPlan;
 use crate::recipe::{ComputeChoice, Recipe, Source, Training, VALIDATION_ROWS};
 use crate::validate::Validation;
 use crate::{Error, Outcome, batches, card, checkpoint};
@@ -75,7 +76,8 @@ pub fn compute(choice: ComputeChoice) -> Compute {
     }
 }
 
-/// Loads a recipe's model, attaches its adapter, and reads its rows. `now` is for templates that print the date
+/// Opens a recipe's model, attaches its adapter, reads its rows, and then, where the memory plan holds, the model's
+/// weights. `now` is for templates that print the date
 /// (seconds since 1970).
 pub fn prepare(recipe: &Recipe, places: &Places, now: i64) -> Result<Prepared, Error> {
     let training = &recipe.training;
@@ -94,6 +96,16 @@ pub fn prepare(recipe: &Recipe, places: &Places, now: i64) -> Result<Prepared, E
     };
     let metrics = task.as_ref().filter(|_| protocol.is_none()).map(|t| t.metrics(None)).unwrap_or_default();
     attach(&mut model, &recipe.adapter, &recipe.model, recipe.seed)?;
+    train.check(&model)?;
+    let plan = MemoryPlan::of(&model, &train, training)?;
+    notes.extend(plan.choice().map(|choice| {
+        format!(
+            "memory: about {} MiB of {} MiB: {choice}",
+            plan.total() >> 20,
+            plan.budget.unwrap_or(0) >> 20
+        )
+    }));
+    model.read_base(plan.streamed)?;
     Ok(Prepared {
         model,
         tokenizer,
@@ -115,7 +127,8 @@ pub fn protocol(recipe: &Recipe, model: &Model) -> Option<Protocol> {
     }
 }
 
-/// Loads a recipe's model without its adapter, and opens its task; `notes` gets sentences to show.
+/// Opens a recipe's model without its adapter and without reading its layers, and opens its task; `notes` gets sentences
+/// to show.
 pub fn base(
     recipe: &Recipe,
     places: &Places,
@@ -129,7 +142,7 @@ pub fn base(
         Source::Task { protocol: None, .. } => task.as_ref().and_then(class_outputs),
         _ => None,
     };
-    Ok((load(&places.model, recipe, classes, notes)?, task))
+    Ok((open(&places.model, recipe, classes, notes)?, task))
 }
 
 /// Refuses rows that the model's kind cannot learn from, before they are read.
@@ -158,8 +171,8 @@ pub fn class_outputs(task: &Task) -> Option<usize> {
     }
 }
 
-/// Loads a base model; a class head of `classes` outputs is given to an encoder only.
-fn load(
+/// Opens a base model; a class head of `classes` outputs is given to an encoder only.
+fn open(
     folder: &Path,
     recipe: &Recipe,
     classes: Option<usize>,
@@ -171,10 +184,10 @@ fn load(
         classes,
         keep_layers: recipe.num_hidden_layers,
     };
-    let loaded = match Model::load(folder, &options) {
+    let loaded = match Model::open(folder, &options) {
         // A decoder has no class head; it is asked about the task in words.
         Err(sibo_model::Error::Refused(_)) if classes.is_some() => {
-            Model::load(folder, &LoadOptions { classes: None, ..options })?
+            Model::open(folder, &LoadOptions { classes: None, ..options })?
         }
         other => other?,
     };

@@ -16,7 +16,7 @@ use crate::validate::{Validation, measure};
 use crate::{Error, card};
 use serde_json::Value;
 use sibo_kernels::pool;
-use sibo_model::{Batch, Dropout, Model};
+use sibo_model::{Batch, Dropout, Model, Recompute};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -85,6 +85,8 @@ struct Run<'a> {
     records: Vec<StepRecord>,
     evaluations: Vec<EvalRecord>,
     guard: guard::Guard,
+    /// Layers that are computed again on the way back.
+    recompute: Recompute,
     began: Instant,
     _buffers: pool::ExpectedRows,
 }
@@ -134,6 +136,7 @@ impl<'a> Run<'a> {
             records: vec![],
             evaluations: vec![],
             guard: guard::Guard::default(),
+            recompute: plan.recomputed.into(),
             began: Instant::now(),
             _buffers: pool::expect_rows(plan.tokens),
             model,
@@ -173,13 +176,8 @@ impl<'a> Run<'a> {
             }
             let (micro_rows, labels) = self.data.gather(micro);
             let batch = Batch::new(self.model.arch(), &micro_rows)?;
-            let out = self.model.forward_backward(
-                &batch,
-                &labels,
-                scale,
-                Some(dropout),
-                training.gradient_checkpointing,
-            );
+            let out = self.model.forward_backward(&batch, &labels, scale, Some(dropout), self.recompute);
+            self.model.check_base()?;
             if !out.loss_sum.is_finite() {
                 return Err(self.not_finite("the loss", micro));
             }
@@ -256,6 +254,7 @@ impl<'a> Run<'a> {
         self.observer.event(&Event::Evaluating(validation.data.rows.len()));
         let training = self.training();
         let scores = measure(self.model, validation, training.per_device_eval_batch_size)?;
+        self.model.check_base()?;
         let mut record =
             EvalRecord { step: self.step, epoch: self.epoch(), scores, best: false, seconds: 0.0 };
         let value = record.score(training.best_metric()).unwrap_or(f64::NAN);

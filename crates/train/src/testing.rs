@@ -17,6 +17,20 @@ pub(crate) fn model(name: &str, adapter: Value) -> Model {
     model
 }
 
+/// A model of so many layers, open, with an adapter.
+pub(crate) fn open_model(adapter: Value, layers: usize) -> Model {
+    let dir = tempfile::tempdir().unwrap();
+    let config = json!({
+        "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 256, "intermediate_size": 384,
+        "num_hidden_layers": layers, "num_attention_heads": 4, "vocab_size": 96, "tie_word_embeddings": false,
+    });
+    sibo_model::write_random(&config, dir.path(), None, 3).unwrap();
+    let mut model = Model::open(dir.path(), &LoadOptions::default()).unwrap().model;
+    let config = AdapterConfig::from_recipe("test", &adapter).unwrap();
+    prepare::attach(&mut model, &config, "random", 5).unwrap();
+    model
+}
+
 /// SIBO-LoRA with dropout, for either family.
 pub(crate) fn sibo_lora(targets: &[&str]) -> Value {
     json!({"method": "lora", "r": 5, "lora_alpha": 7, "lora_dropout": 0.15, "target_modules": targets,

@@ -11,6 +11,7 @@ mod padding;
 mod resumed;
 mod same_bits;
 mod start;
+mod streamed;
 
 use sibo_tests::table::Case;
 
@@ -43,6 +44,8 @@ enum Law {
     Likelihood,
     /// Recomputed layers give the same gradients to the bit.
     Recompute,
+    /// Layers that are read in their turn give what layers in memory give, to the bit.
+    Streamed,
     /// One thread and two give the same bits.
     Threads,
     /// Plain and SIBO drop the same entries; layers, sites, epochs and samples drop others.
@@ -67,6 +70,7 @@ fn check(law: Law, case: &Case) -> Option<Vec<String>> {
         Law::Cached => batches::cached_is_recomputed(case),
         Law::Likelihood => likelihood::is_the_log_softmax(case),
         Law::Recompute => Some(same_bits::recompute(case)),
+        Law::Streamed => streamed::streamed_is_resident(case),
         Law::Threads => same_bits::threads(case),
         Law::Masks => dropout::masks(case),
         Law::Leak => Some(leak::nothing_leaks(case)),
@@ -164,6 +168,11 @@ fn likelihood_is_the_log_softmax() {
 #[test]
 fn recompute_to_the_bit() {
     hold(Law::Recompute, 400);
+}
+
+#[test]
+fn streamed_is_resident_to_the_bit() {
+    hold(Law::Streamed, 50);
 }
 
 #[test]

@@ -32,7 +32,7 @@ mod train;
 pub(crate) enum Command {
     Quickstart(quickstart::Args),
     Init(init::Args),
-    Train(train::Args),
+    Train(Box<train::Args>),
     Eval(eval::Args),
     Rescore(rescore::Args),
     Generate(generate::Args),
@@ -68,7 +68,7 @@ pub(crate) fn run(command: Command, app: &App) -> anyhow::Result<()> {
     match command {
         Command::Quickstart(args) => quickstart::run(args, app),
         Command::Init(args) => init::run(args, app),
-        Command::Train(args) => train::run(args, app),
+        Command::Train(args) => train::run(*args, app),
         Command::Eval(args) => eval::run(args, app),
         Command::Rescore(args) => rescore::run(args, app),
         Command::Generate(args) => generate::run(args, app),

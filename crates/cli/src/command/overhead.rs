@@ -5,7 +5,7 @@ use crate::places::{ComputeArg, CutArgs};
 use crate::trial::{MethodArgs, Shape};
 use serde_json::{Value, json};
 use sibo_kernels::{pool, work};
-use sibo_model::{Batch, Labels, LoadOptions, Model, PlanInput, StepCount};
+use sibo_model::{Batch, Labels, LoadOptions, Model, PlanInput, Recompute, StepCount};
 use sibo_report::plot::{WIDE, stand_alone};
 use sibo_report::{Axis, Cell, Column, LineChart, Series, Table, Tone, terminal};
 use sibo_train::optim::Optimiser;
@@ -117,7 +117,13 @@ fn measure(plain: &mut Model, boosted: &mut Model, shape: Shape, rounds: u16) ->
     let formula = plain.count_step(&vec![shape.tokens; shape.rows], labelled, false);
     let formula = formula
         .ok_or_else(|| anyhow::anyhow!("adapters of an embedding are not counted: target linears only"))?;
-    let plan = plain.plan(&PlanInput { tokens: batch.tokens(), labelled, recompute: false, moments: 2 });
+    let plan = plain.plan(&PlanInput {
+        tokens: batch.tokens(),
+        labelled,
+        recompute: Recompute::default(),
+        moments: 2,
+        streamed: 0,
+    });
     let mut optimisers = [Optimiser::adamw(0.9, 0.999, 1e-8, 0.01), Optimiser::adamw(0.9, 0.999, 1e-8, 0.01)];
     let mut costs = [None, None];
     // In turn, so that what else the machine does meets both alike; the first of each warms up.

@@ -10,7 +10,6 @@ use sibo_model::Model;
 use sibo_peft::Sibo;
 use sibo_report::number;
 use sibo_train::checkpoint::{self, Checkpoint, Claim};
-use sibo_train::memory::MemoryPlan;
 use sibo_train::prepare::{self, Places, Prepared};
 use sibo_train::recipe::{self, Recipe, Source};
 use sibo_train::signs::{self, Sign};
@@ -105,6 +104,10 @@ struct Flags {
     /// Keep only each layer's input and compute the layer again on the way back: less memory, more time
     #[arg(long)]
     recompute: bool,
+    /// Stay within so much memory (8GiB, 900MiB), by computing layers again, and if need be reading them again in every
+    /// pass: more time, the same bits
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<String>,
     /// Seed of initial values, order and dropout
     #[arg(long, value_name = "N")]
     seed: Option<String>,
@@ -136,6 +139,7 @@ impl Flags {
             ("training.num_train_epochs", self.num_train_epochs.clone()),
             ("training.max_steps", self.max_steps.clone()),
             ("training.gradient_checkpointing", self.recompute.then(|| "true".to_string())),
+            ("training.memory", text(&self.memory)),
             ("seed", self.seed.clone()),
         ]
         .into_iter()
@@ -216,11 +220,9 @@ fn prepare(recipe: &Recipe, app: &App) -> anyhow::Result<Prepared> {
         },
     };
     let prepared = prepare::prepare(recipe, &places, speaker::now())?;
-    prepared.train.check(&prepared.model)?;
     if let Some(validation) = &prepared.validation {
         validation.check(&prepared.model)?;
     }
-    MemoryPlan::of(&prepared.model, &prepared.train, &recipe.training)?;
     Ok(prepared)
 }
 

@@ -5,13 +5,16 @@
 //! order in which the kernel of the forward reads it, so the forward packs nothing. Missing
 //! features are zeros.
 
-use super::{Store, hash_weight};
+use super::Store;
 use crate::gemm::Span;
 use crate::isa::Isa;
 use rayon::prelude::*;
 
 /// Out features in a panel.
 pub(super) const PANEL: usize = 32;
+
+/// The exponent's bits of a bf16; all of them are set in what is not finite.
+const EXPONENT: u32 = 0x7f80;
 
 /// One cache line of words: half the out features of a panel, for one pair.
 #[derive(Clone, Copy)]
@@ -26,22 +29,71 @@ pub(super) struct Facts {
     pub(super) inp: usize,
     /// Pairs of in features, the last possibly half empty.
     pub(super) pairs: usize,
-    /// Of the values as they were read.
-    pub(super) hash: u64,
+    /// Whether a value, as it was read, is infinite or not a number.
     pub(super) non_finite: bool,
 }
 
 impl Facts {
-    /// The hash of a panel's values, and whether all are finite.
-    pub(super) fn of_panel(values: &[f32]) -> (u64, bool) {
-        (hash_values(values), values.iter().all(|v| v.is_finite()))
+    pub(super) fn new(out: usize, inp: usize) -> Facts {
+        Facts { out, inp, pairs: inp.div_ceil(2), non_finite: false }
     }
 
-    /// From those of its panels.
-    pub(super) fn new(out: usize, inp: usize, panels: Vec<(u64, bool)>) -> Facts {
-        let hashes: Vec<u64> = panels.iter().map(|f| f.0).collect();
-        let non_finite = !panels.iter().all(|f| f.1);
-        Facts { out, inp, pairs: inp.div_ceil(2), hash: hash_weight(out, inp, &hashes), non_finite }
+    /// Panels of [`PANEL`] out features.
+    pub(super) fn panels(&self) -> usize {
+        self.out.div_ceil(PANEL)
+    }
+
+    /// The out features of panel `p`.
+    pub(super) fn rows(&self, p: usize) -> std::ops::Range<usize> {
+        p * PANEL..self.out.min((p + 1) * PANEL)
+    }
+}
+
+/// Who packs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    /// All threads of the pool.
+    All,
+    /// The calling thread, beside others that compute.
+    One,
+}
+
+impl By {
+    /// Calls `pack` for every piece of `size` items; whether it says true of each.
+    pub(super) fn each<T: Send>(
+        self,
+        items: &mut [T],
+        size: usize,
+        pack: impl Fn(usize, &mut [T]) -> bool + Sync,
+    ) -> bool {
+        let size = size.max(1);
+        match self {
+            By::All => {
+                let pieces = items.par_chunks_mut(size).enumerate();
+                pieces.map(|(p, piece)| pack(p, piece)).reduce(|| true, |a, b| a & b)
+            }
+            By::One => items.chunks_mut(size).enumerate().fold(true, |all, (p, piece)| all & pack(p, piece)),
+        }
+    }
+}
+
+/// Pairs that are turned at a time: so many words of 32 rows, and the lines that they go to, stay in the first cache.
+const TURN: usize = 16;
+
+/// Calls `put(j, k, word)` for the words of some rows and `pairs` pairs, in an order that reads cache lines whole and
+/// keeps near what is written.
+pub(super) fn turned<W>(
+    rows: std::ops::Range<usize>,
+    pairs: usize,
+    word: impl Fn(usize, usize) -> W,
+    mut put: impl FnMut(usize, usize, W),
+) {
+    for first in (0..pairs).step_by(TURN) {
+        for (j, i) in rows.clone().enumerate() {
+            for k in first..pairs.min(first + TURN) {
+                put(j, k, word(i, k));
+            }
+        }
     }
 }
 
@@ -49,28 +101,6 @@ impl Facts {
 pub(super) struct Packed {
     pub(super) facts: Facts,
     lines: Vec<Line>,
-}
-
-/// One step of a 64-bit multiplicative hash (a large odd constant; the high bits are folded down).
-pub(super) fn fold(h: u64, value: u64) -> u64 {
-    let h = (h.rotate_left(23) ^ value ^ 0x3c6e_f372_fe94_f82b).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    h ^ (h >> 32)
-}
-
-/// A hash of values: 16 interleaved 32-bit hashes (each step is a bijection, so that one changed
-/// value always changes its lane), folded.
-pub(super) fn hash_values(values: &[f32]) -> u64 {
-    let mut lanes: [u32; 16] = std::array::from_fn(|i| i as u32);
-    let step = |lane: &mut u32, value: &f32| {
-        *lane = (*lane ^ value.to_bits()).wrapping_mul(0x9e37_79b1);
-        *lane ^= *lane >> 15;
-    };
-    let (chunks, rest) = values.as_chunks::<16>();
-    for chunk in chunks {
-        lanes.iter_mut().zip(chunk).for_each(|(l, v)| step(l, v));
-    }
-    lanes.iter_mut().zip(rest).for_each(|(l, v)| step(l, v));
-    lanes.iter().fold(values.len() as u64, |h, lane| fold(h, u64::from(*lane)))
 }
 
 /// The upper half of x after rounding to nearest, ties to even; NaN stays NaN (made quiet).
@@ -89,21 +119,42 @@ pub(super) fn widen(half: u32) -> f32 {
 }
 
 impl Packed {
-    /// Rounds and packs a weight, one panel at a time, so that no second copy of it exists.
-    pub(super) fn new(out: usize, inp: usize, store: &Store) -> Packed {
-        let (panels, pairs) = (out.div_ceil(PANEL), inp.div_ceil(2));
-        let mut lines = vec![Line([0; 16]); panels * pairs * LINES];
-        let pack = |(p, lines): (usize, &mut [Line])| {
-            let rows = PANEL.min(out - p * PANEL);
-            let mut values = vec![0.0; rows * inp];
-            for (j, row) in values.chunks_exact_mut(inp).enumerate() {
-                store.row(p * PANEL + j, row);
-                pack_row(row, j, lines);
-            }
-            Facts::of_panel(&values)
+    /// Room for a weight.
+    pub(super) fn empty(out: usize, inp: usize) -> Packed {
+        let facts = Facts::new(out, inp);
+        let lines = vec![Line([0; 16]); facts.panels() * facts.pairs * LINES];
+        Packed { facts, lines }
+    }
+
+    /// Rounds and packs a weight of this shape, one panel at a time, so that no second copy of it exists.
+    pub(super) fn fill(&mut self, store: &Store, by: By) {
+        let Packed { facts, lines } = self;
+        let size = facts.pairs * LINES;
+        let finite = match store {
+            Store::Bf16(values) if facts.inp.is_multiple_of(2) => by.each(lines, size, |p, lines| {
+                let mut finite = true;
+                let word = |i: usize, k: usize| {
+                    let at = i * facts.inp + 2 * k;
+                    (u32::from(values[at].to_bits()), u32::from(values[at + 1].to_bits()))
+                };
+                turned(facts.rows(p), facts.pairs, word, |j, k, (even, odd)| {
+                    finite &= (even & EXPONENT != EXPONENT) & (odd & EXPONENT != EXPONENT);
+                    lines[k * LINES + j / 16].0[j % 16] = even | odd << 16;
+                });
+                finite
+            }),
+            _ => by.each(lines, size, |p, lines| {
+                let mut row = vec![0.0; facts.inp];
+                let mut finite = true;
+                for (j, i) in facts.rows(p).enumerate() {
+                    store.row(i, &mut row);
+                    finite &= row.iter().all(|v| v.is_finite());
+                    pack_row(&row, j, lines);
+                }
+                finite
+            }),
         };
-        let facts = lines.par_chunks_mut((pairs * LINES).max(1)).enumerate().map(pack).collect();
-        Packed { facts: Facts::new(out, inp, facts), lines }
+        facts.non_finite = !finite;
     }
 
     pub(super) fn bytes(&self) -> usize {

@@ -96,6 +96,11 @@ impl Store {
         }
     }
 
+    /// All of it, widened, by the calling thread; `inp` is the length of a row.
+    pub(super) fn rows_into(&self, inp: usize, wide: &mut [f32]) {
+        wide.chunks_mut(inp.max(1)).enumerate().for_each(|(i, row)| self.row(i, row));
+    }
+
     /// All of it, widened; `inp` is the length of a row.
     pub fn into_f32(self, inp: usize) -> Vec<f32> {
         if let Store::F32(values) = self {

@@ -28,10 +28,10 @@ pub struct State {
 }
 
 /// Keys of `[training]` that change no bit of a result.
-pub(crate) const FREE: [&str; 4] = ["threads", "logging_steps", "save_steps", "save_total_limit"];
+pub(crate) const FREE: [&str; 5] = ["threads", "memory", "logging_steps", "save_steps", "save_total_limit"];
 
 /// What makes a run this run and no other: whatever changes a bit of its result. Where it lies, how often it
-/// logs and saves, and on how many threads it runs do not.
+/// logs and saves, on how many threads and in how much memory it runs do not.
 pub fn identity(
     model: &Model,
     data: &Dataset,

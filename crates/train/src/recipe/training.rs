@@ -2,6 +2,7 @@
 
 use super::reader::Reader;
 use crate::Error;
+use crate::memory::read_bytes;
 use crate::optim::Optimiser;
 use crate::schedule::{Schedule, ScheduleKind};
 use serde_json::{Value, json};
@@ -100,6 +101,8 @@ pub struct Training {
     pub compute: ComputeChoice,
     /// Threads; by default all cores.
     pub threads: Option<usize>,
+    /// Bytes of memory to stay within, by computing or reading again; by default what the machine has free, or not at all.
+    pub memory: Option<u64>,
 }
 
 /// Warm-up steps of LLM-Adapters' and SIBO's scripts.
@@ -158,6 +161,7 @@ impl Default for Training {
             validation_rows: None,
             compute: ComputeChoice::Auto,
             threads: None,
+            memory: None,
         }
     }
 }
@@ -199,6 +203,7 @@ pub(super) const KEYS: &[&str] = &[
     "validation_rows",
     "compute",
     "threads",
+    "memory",
 ];
 
 const SCHEDULES: [(&str, ScheduleKind); 3] = [
@@ -291,6 +296,10 @@ impl Training {
             validation_rows: r.count("validation_rows", 1)?,
             compute: r.word("compute", &COMPUTES, d.compute)?,
             threads: r.count("threads", 1)?,
+            memory: match r.text("memory")? {
+                Some(text) => Some(read_bytes(&text).map_err(|reason| r.error("memory", reason))?),
+                None => None,
+            },
         };
         Ok(training)
     }
@@ -336,6 +345,7 @@ impl Training {
             "validation_rows": self.validation_rows,
             "compute": name(&COMPUTES, self.compute),
             "threads": self.threads,
+            "memory": self.memory.map(|bytes| bytes.to_string()),
         });
         // TOML has no null: what is not given is absent.
         if let Some(object) = value.as_object_mut() {

@@ -59,12 +59,14 @@ struct Measured {
     /// Of one round.
     work: Work,
     peak_mib: Option<f64>,
+    /// Of all threads, of one round.
+    cpu_seconds: Option<f64>,
 }
 
 impl Rounds {
     fn measure<E>(self, mut round: impl FnMut() -> Result<(), E>) -> Result<Measured, E> {
         round()?;
-        let before = work::done();
+        let (before, worked) = (work::done(), crate::machine::cpu_seconds());
         let mut seconds = Vec::new();
         for _ in 0..self.rounds {
             let start = Instant::now();
@@ -75,7 +77,10 @@ impl Rounds {
         let one = |total: u64| total / u64::from(self.rounds);
         let work = Work { f32_flop: one(all.f32_flop), bf16_flop: one(all.bf16_flop), bytes: one(all.bytes) };
         let peak_mib = crate::machine::peak_memory().map(|b| b as f64 / 1048576.0);
-        Ok(Measured { seconds, work, peak_mib })
+        let cpu_seconds = crate::machine::cpu_seconds()
+            .zip(worked)
+            .map(|(now, then)| (now - then) / f64::from(self.rounds));
+        Ok(Measured { seconds, work, peak_mib, cpu_seconds })
     }
 }
 
@@ -90,6 +95,7 @@ impl Measured {
             let mut line: Map<String, Value> = more.as_object().cloned().unwrap_or_default();
             let common = json!({
                 "seconds": self.median(), "rounds": self.seconds, "peak_mib": self.peak_mib,
+                "cpu_seconds": self.cpu_seconds,
                 "f32_gflop": self.work.f32_flop as f64 / 1e9, "bf16_gflop": self.work.bf16_flop as f64 / 1e9,
                 "gbytes": self.work.bytes as f64 / 1e9,
                 "isa": sibo_kernels::isa::isa().name(), "threads": sibo_kernels::threads(),

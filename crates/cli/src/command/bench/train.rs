@@ -4,13 +4,14 @@ use super::Rounds;
 use crate::app::App;
 use crate::places::ModelArgs;
 use crate::trial::{MethodArgs, Shape};
-use serde_json::json;
-use sibo_model::{Batch, Dropout, Labels, Model, Row};
+use serde_json::{Value, json};
+use sibo_model::{Batch, Dropout, Labels, Model, PlanInput, Row, Streaming};
+use sibo_train::memory::{MemoryPlan, read_bytes};
 use sibo_train::optim::Optimiser;
 use sibo_train::prepare::attach;
 use sibo_train::trace::Input;
-use std::convert::Infallible;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 /// Time training steps: forward, backward and an AdamW update on all rows
 #[derive(Debug, clap::Args)]
@@ -34,6 +35,10 @@ pub(super) struct Args {
     /// Cut the rows, by length, into so many micro-batches, whose gradients add up to the same step in less memory
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     micro_batches: u16,
+    /// Stay within so much memory (8GiB, 900MiB), by computing layers again, and if need be reading them again in every
+    /// pass
+    #[arg(long, value_name = "SIZE", value_parser = read_bytes)]
+    memory: Option<u64>,
     #[command(flatten)]
     rounds: Rounds,
 }
@@ -43,30 +48,68 @@ const LR: f64 = 3e-4;
 const SEED: u64 = 7;
 
 pub(super) fn run(args: Args, app: &App) -> anyhow::Result<()> {
-    let mut model = app.places.load(&args.model)?;
+    let mut model = app.places.open(&args.model)?;
     if args.model.adapter.is_none() {
         attach(&mut model, &args.fresh.config(0.0)?, &args.model.model, SEED)?;
     }
     let input = input(&args, &model)?;
     let parts = cut(&model, input, usize::from(args.micro_batches))?;
     let count: usize = parts.iter().map(|(_, labels)| Model::count_labels(labels)).sum();
+    let plan = plan(&model, &parts, &args)?;
+    app.out.note(format!(
+        "planned: {} MiB{}",
+        plan.total() >> 20,
+        plan.choice().map_or(String::new(), |c| format!(", {c}"))
+    ));
+    let start = Instant::now();
+    model.read_base(plan.streamed)?;
+    let reading = start.elapsed().as_secs_f64();
     let loss =
         parts.iter().map(|(batch, labels)| model.loss(batch, labels).loss_sum).sum::<f64>() / count as f64;
     let mut optimiser = Optimiser::adamw(0.9, 0.999, 1e-8, 0.01);
     let mut epoch = 0;
+    let mut streamed = model.streaming();
     let done = args.rounds.measure(|| {
         epoch += 1;
         let dropout = args.dropout.then_some(Dropout { seed: SEED, epoch, base: true });
-        step(&mut model, &parts, count, (dropout, args.recompute), &mut optimiser);
-        Ok::<(), Infallible>(())
+        streamed = model.streaming();
+        step(&mut model, &parts, count, (dropout, plan.recomputed), &mut optimiser);
+        model.check_base()
     })?;
     let (seconds, tokens) = (done.median(), parts.iter().map(|(batch, _)| batch.tokens()).sum::<usize>());
     let sentence = format!(
         "{seconds:.3} s a step, {:.0} tokens/s, loss {loss:.6} at the start",
         tokens as f64 / seconds
     );
-    done.show(app, json!({ "loss": loss, "tokens": tokens }), sentence);
+    let streaming = streamed.zip(model.streaming()).map(|(before, after)| of_last_step(before, after));
+    let more = json!({
+        "loss": loss, "tokens": tokens, "planned_mib": plan.total() as f64 / 1_048_576.0, "plan": plan,
+        "read_seconds": reading, "streaming": streaming,
+    });
+    done.show(app, more, sentence);
     Ok(())
+}
+
+/// What the step is planned to hold; it is refused before the layers are read.
+fn plan(model: &Model, parts: &[(Batch, Labels)], args: &Args) -> anyhow::Result<MemoryPlan> {
+    let input = PlanInput {
+        tokens: parts.iter().map(|(batch, _)| batch.tokens()).max().unwrap_or(0),
+        labelled: parts.iter().map(|(_, labels)| Model::count_labels(labels)).max().unwrap_or(0),
+        recompute: args.recompute.into(),
+        moments: 2,
+        streamed: 0,
+    };
+    Ok(MemoryPlan::choose(model, input, args.memory)?)
+}
+
+/// What the reader of streamed layers did in the last step.
+fn of_last_step(before: Streaming, after: Streaming) -> Value {
+    let seconds = |of: fn(&Streaming) -> Duration| (of(&after) - of(&before)).as_secs_f64();
+    json!({
+        "layers": after.layers, "gbytes": (after.bytes - before.bytes) as f64 / 1e9,
+        "reading_seconds": seconds(|s| s.reading), "packing_seconds": seconds(|s| s.packing),
+        "waited_seconds": seconds(|s| s.waited),
+    })
 }
 
 /// The rows of a step.
@@ -103,7 +146,7 @@ fn step(
     model: &mut Model,
     parts: &[(Batch, Labels)],
     count: usize,
-    (dropout, recompute): (Option<Dropout>, bool),
+    (dropout, recompute): (Option<Dropout>, usize),
     optimiser: &mut Optimiser,
 ) {
     model.params_mut().zero_grads();
