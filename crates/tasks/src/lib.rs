@@ -74,7 +74,8 @@
 //! # From a task to numbers
 //!
 //! [`Task::load`] gives a [`Split`] of [`Example`]s. A classification head reads `text` and `target` as they
-//! are; a language model is asked by [`Task::choose`] or [`Task::generate`] and taught by [`Task::lesson`].
+//! are; a language model is asked by [`Task::choose`] or [`Task::generate`], judged without writing by
+//! [`Task::golds`], and taught by [`Task::lesson`].
 //! [`metrics::Metric::score`] measures [`metrics::Predictions`], [`stats::compare`] compares two systems, and
 //! [`results::write`] writes both as lm-evaluation-harness would.
 
@@ -83,6 +84,7 @@ mod ask;
 pub mod deduction;
 mod error;
 pub mod example;
+mod gold;
 pub mod llm_adapters;
 pub mod metrics;
 mod order;
@@ -99,6 +101,7 @@ mod template;
 
 pub use error::{Error, Place};
 pub use example::{Example, Message, Role, Target, Text};
+pub use gold::{Gold, Golds};
 pub use metrics::Metric;
 pub use read::instructions::{InstructionFormat, read as read_instructions, read_column};
 pub use registry::names;

@@ -2,7 +2,7 @@
 
 use crate::example::Example;
 use crate::read::columns;
-use crate::spec::{HELD_OUT, Source, Spec};
+use crate::spec::{Field, HELD_OUT, Source, Spec};
 use crate::{Error, order, registry, suggest};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -76,6 +76,8 @@ pub struct Split {
     /// The layout's note alone: what makes these rows another benchmark than the one of the name, such as
     /// `without passage`. It stands with the name in every table.
     pub variant: Option<String>,
+    /// Whether worked solutions in these rows are the benchmark's own: another model's are no gold text.
+    pub own_solutions: bool,
 }
 
 /// A benchmark.
@@ -189,7 +191,18 @@ impl Task {
         let rows = examples.len();
         let variant = source.note.clone();
         let (rows_in_file, rows_in_split) = (rows, rows);
-        Ok(Split { examples, file: path, rows_in_file, official_rows, rows_in_split, notes, variant })
+        let own_solutions = source.columns.contains_key(&Field::Solution);
+        let file = path;
+        Ok(Split {
+            examples,
+            file,
+            rows_in_file,
+            official_rows,
+            rows_in_split,
+            notes,
+            variant,
+            own_solutions,
+        })
     }
 
     /// Shell lines that write the Hub's rows of these splits below `root`, one a file; they need Python's `datasets`.

@@ -21,10 +21,12 @@ pub use run::{Now, Watch, run_all};
 pub use summary::{ArmScore, Pairing, Question, expect, question, scores, signs_of, verdicts};
 
 use crate::Error;
+use crate::evaluate::By;
 use crate::prepare::Places;
 use crate::recipe::Recipe;
 use serde_json::{Value, json};
 use sibo_tasks::SplitName;
+use sibo_tasks::results::BY_LIKELIHOOD;
 use std::path::{Path, PathBuf};
 
 /// The file with one line for each finished cell.
@@ -42,6 +44,19 @@ pub struct Judge {
     pub split: SplitName,
     /// At most so many, in a fixed seeded choice.
     pub limit: Option<usize>,
+    /// How a written answer is judged.
+    pub by: By,
+}
+
+impl Judge {
+    /// What the cell's name knows of it. Keys are on disk: what is at its default stands in none of them.
+    fn identity(&self) -> Value {
+        let mut all = vec![json!(self.task), json!(self.split.to_string()), json!(self.limit)];
+        if self.by == By::Likelihood {
+            all.push(json!(BY_LIKELIHOOD));
+        }
+        Value::Array(all)
+    }
 }
 
 /// One run of a study.
@@ -67,8 +82,7 @@ impl Cell {
 
     /// The name of the cell: what is trained and by what it is judged.
     pub fn key(&self) -> String {
-        let judge = |j: &Judge| json!([j.task, j.split.to_string(), j.limit]);
-        let judges: Vec<Value> = self.judges.iter().map(judge).collect();
+        let judges: Vec<Value> = self.judges.iter().map(Judge::identity).collect();
         hash(&canonical(&json!([self.identity(), judges, self.look_rows])))
     }
 

@@ -239,7 +239,7 @@ pub fn for_lessons(
 ) -> Result<Dataset, Error> {
     encode_all(examples, task.name(), tokenizer, &limits.options(arch), |example| {
         let lesson = task.lesson(example, protocol)?;
-        Ok(render_lesson(&lesson.prompt, &lesson.response, protocol, template)?)
+        Ok(render_answer(&lesson.prompt, &lesson.response, protocol, template)?)
     })
 }
 
@@ -307,8 +307,8 @@ fn turn(message: &sibo_tasks::Message) -> Message {
     Message::new(message.role.name(), &message.content)
 }
 
-/// A lesson as text. `llm-adapters` tokenises its two texts as one, as that project does.
-fn render_lesson(
+/// A prompt with its answer as text. `llm-adapters` tokenises its two texts as one, as that project does.
+pub(crate) fn render_answer(
     prompt: &Prompt,
     response: &str,
     protocol: Protocol,

@@ -2,6 +2,7 @@
 
 mod choices;
 mod classes;
+mod gold;
 pub mod shared;
 mod written;
 
@@ -9,7 +10,7 @@ use crate::Error;
 use serde_json::{Value, json};
 use sibo_model::Model;
 use sibo_tasks::metrics::{Bootstrap, Predictions};
-use sibo_tasks::results::{Sample, TaskResult, TaskScore};
+use sibo_tasks::results::{BY_LIKELIHOOD, Sample, TaskResult, TaskScore};
 use sibo_tasks::{Example, Metric, Protocol, Split, Task};
 use sibo_text::{Template, Tokenizer};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,11 +27,23 @@ pub struct Asked<'a> {
     pub template: &'a Template,
 }
 
+/// By what a language model's answer to a task of written answers is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum By {
+    /// By what it writes.
+    #[default]
+    Written,
+    /// By the log-likelihood of the gold answer, and of the benchmark's own worked solution where there is one.
+    Likelihood,
+}
+
 /// How a task is asked.
 #[derive(Debug, Clone)]
 pub struct EvalOptions {
     /// How a language model is asked; of no meaning for a class head.
     pub protocol: Protocol,
+    /// How a written answer is judged; of no meaning where choices are scored and for a class head.
+    pub by: By,
     /// Rows at a time.
     pub batch: usize,
     /// Longest row of a class head in tokens.
@@ -49,6 +62,7 @@ impl Default for EvalOptions {
     fn default() -> Self {
         EvalOptions {
             protocol: Protocol::Clean,
+            by: By::Written,
             batch: 8,
             cutoff: 512,
             shots: vec![],
@@ -95,10 +109,10 @@ pub fn evaluate(
             task.name()
         )));
     }
-    if task.is_generated(options.protocol) {
-        written::evaluate(&mut session)
-    } else {
-        choices::evaluate(&mut session)
+    match (task.is_generated(options.protocol), options.by) {
+        (true, By::Written) => written::evaluate(&mut session),
+        (true, By::Likelihood) => gold::evaluate(&mut session),
+        (false, _) => choices::evaluate(&mut session),
     }
 }
 
@@ -165,7 +179,10 @@ impl<'a> Session<'a, '_> {
     }
 
     fn config(&self, protocol: Option<Protocol>) -> Value {
+        let by_likelihood =
+            protocol.is_some_and(|p| self.task.is_generated(p)) && self.options.by == By::Likelihood;
         json!({
+            "judged_by": by_likelihood.then_some(BY_LIKELIHOOD),
             "protocol": protocol.map_or("class head", Protocol::name),
             "template": protocol.map(|_| self.asked.template.name()),
             "file": self.split.file.display().to_string(),

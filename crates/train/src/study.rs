@@ -230,7 +230,7 @@ fn keep(
 
 /// Before the first run: what the test's rows and the seeds can tell apart at all.
 fn smallest_detectable(data: &StudyData<'_>, plan: &StudyPlan) -> Result<Option<f64>, Error> {
-    if !plan.metrics.iter().any(|m| m.is_mean()) {
+    if !plan.metrics.iter().any(|m| m.is_share()) {
         return Ok(None);
     }
     let rows = data.test_rows;

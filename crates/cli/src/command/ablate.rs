@@ -72,7 +72,7 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
             Err(why) => refused.push((variation.name, why)),
         }
     }
-    let cells = study.cells(&arms.iter().collect::<Vec<_>>(), &study.judges(args.split))?;
+    let cells = study.cells(&arms.iter().collect::<Vec<_>>(), &study.judges(args.split)?)?;
     let mut log = Log::open(&study.folder)?;
     let facts = study.announce(&cells, &log, app)?;
     let records = study.run(&cells, &mut log, app)?;

@@ -46,7 +46,7 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     let own = study.recipe.adapter.method.name().to_string();
     let methods = if args.methods.is_empty() { vec![own] } else { args.methods.clone() };
     let (arms, pairs) = arms(&study, &methods, lambda, &args.set_for)?;
-    let cells = study.cells(&arms.iter().collect::<Vec<_>>(), &study.judges(SplitName::Test))?;
+    let cells = study.cells(&arms.iter().collect::<Vec<_>>(), &study.judges(SplitName::Test)?)?;
     let mut log = Log::open(&study.folder)?;
     let facts = study.announce(&cells, &log, app)?;
     let records = study.run(&cells, &mut log, app)?;

@@ -15,7 +15,7 @@ use sibo_tasks::overlap::NGRAM;
 use sibo_tasks::results::{self, RunResults, Sample, TaskResult};
 use sibo_tasks::{Example, Protocol, Split, SplitName, Task, Wanted};
 use sibo_text::{Template, Tokenizer};
-use sibo_train::evaluate::{Asked, EvalOptions, TaskEvaluation, evaluate};
+use sibo_train::evaluate::{Asked, By, EvalOptions, TaskEvaluation, evaluate};
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
@@ -30,6 +30,11 @@ A classification head answers classification and regression. A language model is
 (--protocol), and numbers of two ways must never be compared: `clean` renders prompts as training did, \
 `lm-eval` is lm-evaluation-harness's (likelihoods of choices, its answer filters), `llm-adapters` that \
 project's (its prompts byte for byte, four beams).
+
+Where the model would write its answer, --likelihood judges it without writing: `loglik_token` is the log-likelihood \
+of the gold text for each of its tokens (in nats, the mean of the rows), `loglik` that of the whole text; once for \
+the worked solution that the benchmark itself has (`reasoning`), once for the answer alone (`answer`). One pass over \
+a row instead of one a token, and a number above the floor where a small model writes no right answer.
 
 The test split is meant to be read once: choose settings, lambda included, with --split validation.";
 
@@ -54,6 +59,10 @@ pub(crate) struct Args {
     /// Worked rows of train before each prompt (with --protocol lm-eval)
     #[arg(long, alias = "num_fewshot", value_name = "N", default_value_t = 0)]
     num_fewshot: usize,
+    /// Judge written answers by the log-likelihood of the gold answer, and of the worked solution where the benchmark
+    /// has one, instead of letting the model write
+    #[arg(long)]
+    likelihood: bool,
     /// Rows at a time
     #[arg(long, alias = "batch_size", value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
     batch_size: u16,
@@ -218,6 +227,7 @@ fn ask_all(
         }
         let options = EvalOptions {
             protocol: args.protocol,
+            by: if args.likelihood { By::Likelihood } else { By::Written },
             batch: args.batch_size.into(),
             shots: shots.clone(),
             beams: args.num_beams.map(usize::from),
@@ -245,7 +255,7 @@ fn config(args: &Args, trained_on: Option<String>, damage: Option<String>) -> se
         "trained_on": trained_on,
         "model": args.model.model, "layers": args.model.cut.layers, "damage": damage,
         "adapter": args.model.adapter, "protocol": args.protocol.name(),
-        "split": args.split.to_string(), "limit": args.limit, "num_fewshot": args.num_fewshot,
+        "likelihood": args.likelihood, "split": args.split.to_string(), "limit": args.limit, "num_fewshot": args.num_fewshot,
         "batch_size": args.batch_size, "compute": format!("{:?}", args.model.compute).to_lowercase(),
     })
 }

@@ -108,7 +108,7 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     if args.halving {
         arms = halve(&study, arms, &choice, &mut log, &mut dropped, app)?;
     }
-    let cells = study.cells(&arms.iter().collect::<Vec<_>>(), &study.judges(SplitName::Validation))?;
+    let cells = study.cells(&arms.iter().collect::<Vec<_>>(), &study.judges(SplitName::Validation)?)?;
     let facts = study.announce(&cells, &log, app)?;
     let records = study.run(&cells, &mut log, app)?;
     let winner = choice.best(&records, arms.iter()).ok_or_else(|| usage("there is no combination to try"))?;
@@ -116,7 +116,7 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     app.out.note(format!("chosen by validation {}: {}; now the test rows, once", choice.name(), winner.name));
     let finalists: Vec<&Arm> =
         [Some(winner), plain.filter(|p| p.name != winner.name)].into_iter().flatten().collect();
-    let last = study.cells(&finalists, &study.judges(SplitName::Test))?;
+    let last = study.cells(&finalists, &study.judges(SplitName::Test)?)?;
     let tested = study.run(&last, &mut log, app)?;
     let pairs: Vec<Pairing> =
         finalists[1..].iter().map(|p| Pairing { a: p.name.clone(), b: winner.name.clone() }).collect();
@@ -193,7 +193,7 @@ fn is_plain(value: &Value) -> bool {
 }
 
 fn choice(args: &Args, study: &Study) -> anyhow::Result<Choice> {
-    let metrics: Vec<&str> = study.metrics(&study.task).iter().map(|m| m.name()).collect();
+    let metrics = study.measures(&study.judges(SplitName::Validation)?);
     match args.choose.as_deref() {
         Some("loss") => Ok(Choice::Loss),
         None => Ok(Choice::Metric(metrics.first().map(|m| m.to_string()).unwrap_or_default())),
@@ -246,7 +246,7 @@ fn halve(
             })
             .collect::<anyhow::Result<_>>()?;
         app.out.note(format!("{} combinations with {steps} of {total} steps", arms.len()));
-        let cells = study.cells(&short.iter().collect::<Vec<_>>(), &study.judges(SplitName::Validation))?;
+        let cells = study.cells(&short.iter().collect::<Vec<_>>(), &study.judges(SplitName::Validation)?)?;
         let records = study.run(&cells, log, app)?;
         let mut ranked: Vec<(f64, Arm)> =
             arms.into_iter().zip(&short).map(|(arm, s)| (choice.mean(&records, &s.name), arm)).collect();

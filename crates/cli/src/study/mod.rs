@@ -1,6 +1,7 @@
 //! What `sibo compare`, `sibo sweep` and `sibo ablate` share: a recipe into cells, cells into records, records into
 //! tables, a page and `results.json`.
 
+mod before;
 mod page;
 mod tables;
 mod watch;
@@ -12,8 +13,9 @@ use serde_json::{Value, json};
 use sibo_model::Model;
 use sibo_report::{Block, number, terminal};
 use sibo_tasks::stats::{CompareOptions, Comparison};
-use sibo_tasks::{Metric, SplitName, Task, Wanted};
+use sibo_tasks::{Metric, SplitName, Task};
 use sibo_train::cells::{self, Cell, Judge, Log, Pairing, Question, Record};
+use sibo_train::evaluate::By;
 use sibo_train::prepare::{self, Places};
 use sibo_train::recipe::{self, Recipe, Source};
 use sibo_train::signs::Sign;
@@ -34,6 +36,13 @@ pub(crate) struct StudyArgs {
     /// At most so many rows of each split that judges, in a fixed seeded choice
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<usize>,
+    /// Judge written answers (gsm8k, svamp; every task under protocol clean) by the log-likelihood of the gold answer
+    /// and of the worked solution too, and first: quick, and above the floor where a small model's writing is not
+    #[arg(long)]
+    pub(crate) likelihood: bool,
+    /// At most so many rows of each split for answers that are written; 0 writes none (with --likelihood)
+    #[arg(long, value_name = "N")]
+    pub(crate) limit_generated: Option<usize>,
     /// More tasks to judge the test by, separated by commas: out of the training data's distribution
     #[arg(long, value_name = "TASKS", value_delimiter = ',')]
     pub(crate) also: Vec<String>,
@@ -85,6 +94,11 @@ impl Study {
         if let Some(twice) = args.seeds.iter().find(|s| !seen.insert(**s)) {
             return Err(usage(format!("--seeds names {twice} twice; a seed gives the same run each time")));
         }
+        if args.limit_generated == Some(0) && !args.likelihood {
+            return Err(usage(
+                "--limit-generated 0 leaves nothing to judge written answers by; add --likelihood",
+            ));
+        }
         app.threads_of_recipe(recipe.training.threads)?;
         places::check_folder(&recipe.output_dir)?;
         let places = Places {
@@ -108,15 +122,47 @@ impl Study {
         task.metrics(prepare::protocol(&self.recipe, &self.base))
     }
 
-    /// By what a cell is judged: the recipe's own task, and on test rows those of `--also`.
-    pub(crate) fn judges(&self, split: SplitName) -> Vec<Judge> {
+    /// By what a cell is judged: the recipe's own task, and on test rows those of `--also`; likelihoods of what is
+    /// otherwise written come first.
+    pub(crate) fn judges(&self, split: SplitName) -> anyhow::Result<Vec<Judge>> {
         let own = match &self.recipe.source {
             Source::Task { task, .. } => task.clone(),
             Source::File { .. } => String::new(),
         };
         let also = if split == SplitName::Test { self.args.also.as_slice() } else { &[] };
-        let judge = |task: &String| Judge { task: task.clone(), split, limit: self.args.limit };
-        std::iter::once(&own).chain(also).map(judge).collect()
+        let mut judges = Vec::new();
+        for task in std::iter::once(&own).chain(also) {
+            let judge = |limit, by| Judge { task: task.clone(), split, limit, by };
+            let all = self.args.limit;
+            if !self.is_written(&Task::open(task)?) {
+                judges.push(judge(all, By::Written));
+                continue;
+            }
+            if self.args.likelihood {
+                judges.push(judge(all, By::Likelihood));
+            }
+            match (self.args.limit_generated, all) {
+                (Some(0), _) => {}
+                (Some(most), Some(all)) => judges.push(judge(Some(most.min(all)), By::Written)),
+                (most, all) => judges.push(judge(most.or(all), By::Written)),
+            }
+        }
+        Ok(judges)
+    }
+
+    /// Whether this study's model writes its answers to a task.
+    fn is_written(&self, task: &Task) -> bool {
+        prepare::protocol(&self.recipe, &self.base).is_some_and(|p| task.is_generated(p))
+    }
+
+    /// The names of the numbers that a cell of `judges` has for the study's own task, in order.
+    pub(crate) fn measures(&self, judges: &[Judge]) -> Vec<&'static str> {
+        let own = judges.iter().filter(|j| j.task == judges[0].task);
+        let names = own.flat_map(|judge| match judge.by {
+            By::Likelihood => vec![Metric::LoglikToken.name(), Metric::Loglik.name()],
+            By::Written => self.metrics(&self.task).iter().map(|m| m.name()).collect(),
+        });
+        names.collect()
     }
 
     /// Seed by seed, a cell of every arm; each is refused now if its model cannot take it.
@@ -140,57 +186,6 @@ impl Study {
             }
         }
         Ok(all)
-    }
-
-    /// Rows that judge, task by task.
-    fn rows(&self, judge: &Judge) -> anyhow::Result<usize> {
-        let validation_rows = self.recipe.training.validation_rows;
-        let wanted = Wanted { limit: judge.limit, validation_rows, ..Wanted::default() };
-        Ok(Task::open(&judge.task)?.load(&self.places.data, judge.split, &wanted)?.examples.len())
-    }
-
-    /// Rows that a cell learns from.
-    pub(crate) fn train_rows(&self) -> anyhow::Result<usize> {
-        let training = &self.recipe.training;
-        let wanted = Wanted {
-            limit: training.max_train_samples,
-            validation_rows: training.validation_rows,
-            ..Wanted::default()
-        };
-        Ok(self.task.load(&self.places.data, SplitName::Train, &wanted)?.examples.len())
-    }
-
-    /// Before the runs: how many, and the smallest difference that they can tell apart.
-    pub(crate) fn announce(
-        &self,
-        cells: &[Cell],
-        log: &Log,
-        app: &App,
-    ) -> anyhow::Result<Vec<(String, String)>> {
-        let done = cells.iter().filter(|c| log.find(c).is_some()).count();
-        let seeds = self.args.seeds.len();
-        let before = if done > 0 { format!(", of which {done} are done already") } else { String::new() };
-        let each = if seeds == 1 { "1 seed".to_string() } else { format!("{seeds} seeds") };
-        app.out.note(format!("{} cells{before}; {each} each", cells.len()));
-        let mut facts: Vec<(String, String)> =
-            self.base.arch().damage().map(|damage| ("Model".into(), damage)).into_iter().collect();
-        for judge in cells.first().map(|c| c.judges.as_slice()).unwrap_or_default() {
-            let rows = self.rows(judge)?;
-            let metrics = self.metrics(&Task::open(&judge.task)?);
-            if !metrics.iter().any(|m| m.is_mean()) {
-                continue;
-            }
-            let least = cells::expect(rows, seeds)?;
-            let text = format!(
-                "about {least:.3} in accuracy ({rows} rows, {each}; found in 80 of 100 such studies, at an accuracy of 0.8)"
-            );
-            app.out.note(format!(
-                "smallest difference that can be told apart on {}, {}: {text}",
-                judge.task, judge.split
-            ));
-            facts.push((format!("Smallest difference that can be told apart, {}", judge.task), text));
-        }
-        Ok(facts)
     }
 
     /// Runs what is not done yet. The records of `cells`, in order.
@@ -316,11 +311,18 @@ pub(crate) fn tell(study: &Study, finding: &Finding, derived: &Derived, app: &Ap
     }
     let style = app.out.style();
     for question in &derived.questions {
-        app.out.result(terminal::table(&tables::scores(&finding.records, question), style));
+        let table = tables::scores(&finding.records, question, study.task.name());
+        app.out.result(terminal::table(&table, style));
         app.out.result("");
     }
+    app.out.result(tables::SCORES_NOTE);
+    app.out.result("");
     for question in derived.compared() {
         app.out.result(terminal::table(&tables::comparisons(&derived.comparisons, question), style));
+        app.out.result("");
+    }
+    if !derived.comparisons.is_empty() {
+        app.out.result(tables::COMPARISONS_NOTE);
         app.out.result("");
     }
     // In full: a table would cut the reasons.

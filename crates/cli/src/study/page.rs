@@ -42,13 +42,12 @@ pub(super) fn document(study: &Study, f: &Finding, d: &Derived) -> Document {
     if !f.first.is_empty() {
         page.section("What was tried", "").blocks = f.first.clone();
     }
-    let section = page.section("Scores", "");
+    let section = page.section("Scores", tables::SCORES_NOTE);
     for question in &d.questions {
-        section.push(tables::scores(&f.records, question).into());
+        section.push(tables::scores(&f.records, question, study.task.name()).into());
     }
     if !d.comparisons.is_empty() {
-        let section =
-            page.section("Differences", "A difference whose interval holds zero cannot be told from chance.");
+        let section = page.section("Differences", tables::COMPARISONS_NOTE);
         for question in d.compared() {
             section.push(tables::comparisons(&d.comparisons, question).into());
         }

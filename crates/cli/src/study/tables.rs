@@ -1,23 +1,35 @@
 //! Tables of a study.
 
 use sibo_report::{Cell, Column, Estimate, Table};
-use sibo_tasks::Metric;
 use sibo_tasks::stats::{Comparison, McNemar};
 use sibo_train::cells::{self, Question, Record};
 
-/// Every arm on one question.
-pub(super) fn scores(records: &[Record], question: &Question) -> Table {
+/// What the tables of scores say below them.
+pub(super) const SCORES_NOTE: &str =
+    "Intervals: Student's t over seeds; other rows could move a mean too, see the comparisons.";
+
+/// What the tables of differences say below them.
+pub(super) const COMPARISONS_NOTE: &str = "Interval: as far as other rows (paired bootstrap) or other seeds (paired t) \
+     could move it; told apart where it does not hold zero. Effect: mean difference in deviations of the seeds' \
+     differences (Cohen's d_z). McNemar: exact, seed by seed.";
+
+/// Every arm on one question; `own` is the task that was trained on.
+pub(super) fn scores(records: &[Record], question: &Question, own: &str) -> Table {
     let all = cells::scores(records, question);
     let rows = all.first().map_or(0, |s| s.rows);
     let seeds = all.first().map(|s| s.by_seed.iter().map(|v| v.0.to_string()).collect::<Vec<_>>());
-    let mut table = Table::new(format!("{}, {rows} rows, asked as {}", question.text(), question.protocol))
-        .column(Column::text("configuration"))
-        .column(Column::number("mean [95 %, seeds]", 4))
-        .column(Column::number("deviation", 4))
-        .column(Column::text(format!("seeds {}", seeds.unwrap_or_default().join(", "))))
-        .column(Column::number("a run", 1).unit("s"))
-        .column(Column::number("trained", 0))
-        .note("Intervals: Student's t over seeds; other rows could move a mean too, see the comparisons.");
+    let far = if question.task == own { "" } else { ", out of distribution" };
+    let mut table =
+        Table::new(format!("{}, {rows} rows, asked as {}{far}", question.text(), question.protocol))
+            .column(Column::text("configuration"))
+            .column(Column::number("mean [95 %, seeds]", 4))
+            .column(Column::number("deviation", 4))
+            .column(Column::text(format!("seeds {}", seeds.unwrap_or_default().join(", "))))
+            .column(Column::number("a run", 1).unit("s"))
+            .column(Column::number("trained", 0));
+    if question.metric.is_share() && all.iter().all(|s| s.by_seed.iter().all(|(_, value)| *value == 0.0)) {
+        table = table.note("At its floor: nobody had a row right, so this number tells nothing apart.");
+    }
     let best = all.iter().map(|s| s.mean).fold(f64::NEG_INFINITY, f64::max);
     let alone = all.iter().filter(|s| s.mean == best).count() == 1;
     for score in &all {
@@ -27,7 +39,7 @@ pub(super) fn scores(records: &[Record], question: &Question) -> Table {
         let mean = match &score.interval {
             Some(i) => {
                 // Student's interval knows no bounds; the metric does.
-                let (least, most) = bounds(question.metric);
+                let (least, most) = question.metric.bounds();
                 Cell::Estimate(Estimate::between(score.mean, i.low.max(least), i.high.min(most)))
             }
             None => Cell::Number(score.mean),
@@ -48,29 +60,17 @@ pub(super) fn scores(records: &[Record], question: &Question) -> Table {
 /// An effect size that only rounding gives.
 const BEYOND: f64 = 1e6;
 
-/// The least and the greatest value of a metric.
-fn bounds(metric: Metric) -> (f64, f64) {
-    match metric {
-        Metric::Mcc | Metric::Pearson | Metric::Spearman => (-1.0, 1.0),
-        _ => (0.0, 1.0),
-    }
-}
-
 /// Every comparison on one question, with its tests; in bold what can be told apart.
 pub(super) fn comparisons(all: &[(Question, Comparison)], question: &Question) -> Table {
-    let mut table = Table::new(format!("{}: differences of pairs with the same seeds, order and rows", question.text()))
-        .column(Column::text("configuration"))
-        .column(Column::text("minus"))
-        .column(Column::number("difference [95 %]", 4))
-        .column(Column::number("p, seeds", 3))
-        .column(Column::number("effect", 2))
-        .column(Column::text("McNemar p"))
-        .column(Column::text("told apart"))
-        .note(
-            "Interval: as far as other rows (paired bootstrap) or other seeds (paired t) could move it; told apart \
-             where it does not hold zero. Effect: mean difference in deviations of the seeds' differences (Cohen's \
-             d_z). McNemar: exact, seed by seed.",
-        );
+    let mut table =
+        Table::new(format!("{}: differences of pairs with the same seeds, order and rows", question.text()))
+            .column(Column::text("configuration"))
+            .column(Column::text("minus"))
+            .column(Column::number("difference [95 %]", 4))
+            .column(Column::number("p, seeds", 3))
+            .column(Column::number("effect", 2))
+            .column(Column::text("McNemar p"))
+            .column(Column::text("told apart"));
     for (_, c) in all.iter().filter(|(q, _)| q == question) {
         let i = c.interval();
         let told = !i.holds_zero();

@@ -28,11 +28,15 @@ pub enum Metric {
     Spearman,
     /// Share of free responses that are right.
     ExactMatch,
+    /// Log-likelihood (nats) of a row's gold text after its prompt, for each of its tokens; the mean of the rows.
+    LoglikToken,
+    /// The same summed over the text's tokens.
+    Loglik,
 }
 
 impl Metric {
     /// All metrics.
-    pub const ALL: [Metric; 8] = [
+    pub const ALL: [Metric; 10] = [
         Metric::Acc,
         Metric::AccNorm,
         Metric::AccBytes,
@@ -41,6 +45,8 @@ impl Metric {
         Metric::Pearson,
         Metric::Spearman,
         Metric::ExactMatch,
+        Metric::LoglikToken,
+        Metric::Loglik,
     ];
 
     /// The name in task files and result files.
@@ -54,6 +60,8 @@ impl Metric {
             Metric::Pearson => "pearson",
             Metric::Spearman => "spearman",
             Metric::ExactMatch => "exact_match",
+            Metric::LoglikToken => "loglik_token",
+            Metric::Loglik => "loglik",
         }
     }
 
@@ -71,9 +79,23 @@ impl Metric {
         }
     }
 
-    /// Whether the metric is a mean over rows, so that each row has a value of its own.
-    pub fn is_mean(self) -> bool {
+    /// Whether the metric is a share of rows that are right, so that each row is 0 or 1.
+    pub fn is_share(self) -> bool {
         matches!(self, Metric::Acc | Metric::AccNorm | Metric::AccBytes | Metric::ExactMatch)
+    }
+
+    /// Whether the metric is the likelihood of gold texts, so that each row has a number of its own.
+    pub fn is_likelihood(self) -> bool {
+        matches!(self, Metric::LoglikToken | Metric::Loglik)
+    }
+
+    /// The least and the greatest value that it can take.
+    pub fn bounds(self) -> (f64, f64) {
+        match self {
+            Metric::Mcc | Metric::Pearson | Metric::Spearman => (-1.0, 1.0),
+            Metric::LoglikToken | Metric::Loglik => (f64::NEG_INFINITY, 0.0),
+            _ => (0.0, 1.0),
+        }
     }
 
     /// Whether a task of this kind can be measured so.
@@ -85,6 +107,8 @@ impl Metric {
             Metric::Mcc => kind == Kind::Classification,
             Metric::Pearson | Metric::Spearman => kind == Kind::Regression,
             Metric::ExactMatch => kind == Kind::Generation,
+            // Of whatever has a gold text, when it is asked for: no task's file names them.
+            Metric::LoglikToken | Metric::Loglik => false,
         };
         let kind = kind.name();
         if right {
@@ -99,9 +123,10 @@ impl Metric {
         predictions.check(self)?;
         let rows: Vec<usize> = (0..predictions.len()).collect();
         let value = self.value(predictions, &rows);
-        let stderr = match self.is_mean() {
-            true => mean_stderr(value, rows.len()),
-            false => self.bootstrap_stderr(predictions, bootstrap),
+        let stderr = match predictions {
+            Predictions::Each(values) => values_stderr(value, values),
+            _ if self.is_share() => share_stderr(value, rows.len()),
+            _ => self.bootstrap_stderr(predictions, bootstrap),
         };
         Ok(Score { value, stderr })
     }
@@ -111,7 +136,8 @@ impl Metric {
     /// Predictions of another kind than the metric's give NaN; [`Metric::score`] refuses them first.
     pub fn value(self, predictions: &Predictions, rows: &[usize]) -> f64 {
         match predictions {
-            Predictions::Right(right) if self.is_mean() => {
+            Predictions::Each(values) => rows.iter().map(|i| values[*i]).sum::<f64>() / rows.len() as f64,
+            Predictions::Right(right) if self.is_share() => {
                 rows.iter().filter(|i| right[**i]).count() as f64 / rows.len() as f64
             }
             Predictions::Classes { gold, predicted } => {
@@ -159,8 +185,15 @@ pub fn rank_correlation(x: &[f64], y: &[f64]) -> f64 {
     correlation::spearman(x, y)
 }
 
-/// The closed form for the mean of zeros and ones: sample deviation over the root of n.
-fn mean_stderr(mean: f64, n: usize) -> Option<f64> {
+/// Sample deviation over the root of n.
+fn values_stderr(mean: f64, values: &[f64]) -> Option<f64> {
+    let n = values.len() as f64;
+    let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
+    (values.len() > 1).then(|| (squares / (n - 1.0) / n).sqrt())
+}
+
+/// The same of zeros and ones, in closed form.
+fn share_stderr(mean: f64, n: usize) -> Option<f64> {
     (n > 1).then(|| (mean * (1.0 - mean) / (n - 1) as f64).sqrt())
 }
 
@@ -208,6 +241,8 @@ pub enum Predictions {
     },
     /// Right or not: read answers, choices.
     Right(Vec<bool>),
+    /// A value of its own: likelihoods.
+    Each(Vec<f64>),
 }
 
 impl Predictions {
@@ -217,6 +252,7 @@ impl Predictions {
             Predictions::Classes { gold, .. } => gold.len(),
             Predictions::Values { gold, .. } => gold.len(),
             Predictions::Right(right) => right.len(),
+            Predictions::Each(values) => values.len(),
         }
     }
 
@@ -225,14 +261,14 @@ impl Predictions {
         self.len() == 0
     }
 
-    /// Right or not, row by row; none for scores.
+    /// Right or not, row by row; none for scores and likelihoods.
     pub fn right(&self) -> Option<Vec<bool>> {
         match self {
             Predictions::Classes { gold, predicted } => {
                 Some(gold.iter().zip(predicted).map(|(g, p)| g == p).collect())
             }
             Predictions::Right(right) => Some(right.clone()),
-            Predictions::Values { .. } => None,
+            Predictions::Values { .. } | Predictions::Each(_) => None,
         }
     }
 
@@ -241,7 +277,7 @@ impl Predictions {
         let (golds, predicted) = match self {
             Predictions::Classes { gold, predicted } => (gold.len(), predicted.len()),
             Predictions::Values { gold, predicted } => (gold.len(), predicted.len()),
-            Predictions::Right(right) => (right.len(), right.len()),
+            Predictions::Right(_) | Predictions::Each(_) => (self.len(), self.len()),
         };
         let fail = |problem: String| Err(Error::numbers(metric.name(), problem));
         if golds != predicted {
@@ -251,15 +287,21 @@ impl Predictions {
             return fail("no rows; it needs one or more".into());
         }
         let fits = match self {
-            Predictions::Classes { .. } => !matches!(metric, Metric::Pearson | Metric::Spearman),
+            Predictions::Classes { .. } => metric.is_share() || matches!(metric, Metric::F1 | Metric::Mcc),
             Predictions::Values { .. } => matches!(metric, Metric::Pearson | Metric::Spearman),
-            Predictions::Right(_) => metric.is_mean(),
+            Predictions::Right(_) => metric.is_share(),
+            Predictions::Each(_) => metric.is_likelihood(),
         };
         if !fits {
             return fail("cannot be computed from predictions of this kind".into());
         }
         if let Predictions::Values { gold, predicted } = self
             && let Some(row) = gold.iter().zip(predicted).position(|(g, p)| !(g.is_finite() && p.is_finite()))
+        {
+            return fail(format!("row {row} (from 0) is not a finite number"));
+        }
+        if let Predictions::Each(values) = self
+            && let Some(row) = values.iter().position(|v| !v.is_finite())
         {
             return fail(format!("row {row} (from 0) is not a finite number"));
         }
@@ -279,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn means_have_the_closed_form_error() {
+    fn shares_have_the_closed_form_error() {
         let score = Metric::Acc.score(&classes(), &Bootstrap::default()).unwrap();
         // numpy: x = [1]*7 + [0]*4; np.std(x, ddof=1) / sqrt(11)
         assert!((score.value - 7.0 / 11.0).abs() < 1e-15);
@@ -309,6 +351,21 @@ mod tests {
         assert!(message(Metric::Pearson, &classes()).contains("predictions of this kind"));
         let nan = Predictions::Values { gold: vec![1.0, 2.0], predicted: vec![0.5, f64::NAN] };
         assert!(message(Metric::Spearman, &nan).contains("row 1 (from 0) is not a finite"));
+    }
+
+    #[test]
+    fn likelihoods_are_means_of_values_with_their_own_deviation() {
+        let values = vec![-1.5, -0.25, -3.0, -0.75, -2.0];
+        let score = Metric::Loglik.score(&Predictions::Each(values.clone()), &Bootstrap::default()).unwrap();
+        assert!((score.value + 1.5).abs() < 1e-15);
+        // numpy: np.std(values, ddof=1) / sqrt(5)
+        assert!((score.stderr.unwrap() - 0.480_884_601_541_785_13).abs() < 1e-12, "{score:?}");
+        let said = |m: Metric, v: Vec<f64>| {
+            m.score(&Predictions::Each(v), &Bootstrap::default()).unwrap_err().to_string()
+        };
+        assert!(said(Metric::Acc, values).contains("predictions of this kind"));
+        assert!(said(Metric::LoglikToken, vec![-1.0, f64::NEG_INFINITY]).contains("row 1 (from 0)"));
+        assert!(Metric::Loglik.score(&classes(), &Bootstrap::default()).is_err());
     }
 
     #[test]

@@ -19,6 +19,9 @@ use std::time::SystemTime;
 /// The filter of numbers that no answer reading stands behind.
 pub const NO_FILTER: &str = "none";
 
+/// The value of `judged_by` in the configuration of a task of written answers that was judged without writing any.
+pub const BY_LIKELIHOOD: &str = "likelihood";
+
 /// One number of a task.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TaskScore {

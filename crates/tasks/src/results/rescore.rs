@@ -61,6 +61,12 @@ fn one(results: &Path, value: &Value, name: &str, rereading: &Rereading) -> Resu
         (None, Some(file)) if file.is_file() => Task::from_file(file)?,
         (None, _) => Task::named(name)?,
     };
+    if config["judged_by"] == json!(super::BY_LIKELIHOOD) {
+        let problem = format!(
+            "`{name}` was judged by the likelihood of its gold texts; nothing was written that could be read again"
+        );
+        return Err(saved(results, problem));
+    }
     let samples = read_samples(results, name)?;
     let protocol: Protocol = match config["protocol"].as_str().unwrap_or_default() {
         "class head" => {
@@ -150,7 +156,7 @@ fn chosen(task: &Task, protocol: Protocol, saved: &[Sample]) -> Result<Scored, E
         let right = |m: &Metric| f64::from(u8::from(m.pick(&picks) as u32 == gold));
         samples.push(Sample {
             filtered: vec![picks.plain.to_string()],
-            metrics: metrics.iter().filter(|m| m.is_mean()).map(|m| (*m, right(m))).collect(),
+            metrics: metrics.iter().filter(|m| m.is_share()).map(|m| (*m, right(m))).collect(),
             ..old.clone()
         });
         picked.push((gold, picks));

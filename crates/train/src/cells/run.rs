@@ -266,6 +266,7 @@ fn ask(
     let split = task.load(&cell.places.data, judge.split, &wanted)?;
     let options = EvalOptions {
         protocol: prepared.protocol.unwrap_or(Protocol::Clean),
+        by: judge.by,
         batch: training.per_device_eval_batch_size,
         cutoff: training.cutoff_len,
         ..EvalOptions::default()

@@ -73,7 +73,12 @@ impl Place {
             arm: format!("lambda {lambda}"),
             recipe: self.recipe(lambda, seed),
             places: Places { model: self.folder("bert"), data: self.dir.path().into(), validation: None },
-            judges: vec![Judge { task: self.folder("toy.toml").display().to_string(), split, limit: None }],
+            judges: vec![Judge {
+                task: self.folder("toy.toml").display().to_string(),
+                split,
+                limit: None,
+                by: By::Written,
+            }],
             look_rows: 4,
         }
     }
@@ -199,6 +204,30 @@ fn a_key_is_what_changes_a_number() {
         canonical(&json!({"b": [1, {"d": 2, "c": 3}], "a": 4})),
         canonical(&json!({"a": 4, "b": [1, {"c": 3, "d": 2}]}))
     );
+}
+
+#[test]
+fn a_key_on_disk_stays_the_key_of_its_cell() {
+    // Written by the program of 25 November 2026: settings that came later leave it alone at their defaults.
+    let recipe = json!({
+        "model": "smollm2-135m", "task": "gsm8k", "protocol": "clean", "output_dir": "unused", "seed": 1,
+        "adapter": {"method": "lora", "r": 8, "lora_alpha": 16, "target_modules": ["q_proj", "v_proj", "up_proj"],
+                    "sibo": {"lambda": 0.2}},
+        "training": {"max_steps": 4, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 2,
+                     "validation_rows": 8, "max_train_samples": 40},
+    });
+    let judge = |task: &str, by| Judge { task: task.into(), split: SplitName::Test, limit: Some(4), by };
+    let mut cell = Cell {
+        arm: "SIBO-lora, lambda 0.2".into(),
+        recipe: Recipe::from_value("stored", &recipe).unwrap(),
+        places: Places { model: "m".into(), data: "d".into(), validation: None },
+        judges: vec![judge("gsm8k", By::Written), judge("svamp", By::Written)],
+        look_rows: 40,
+    };
+    assert_eq!((cell.training().as_str(), cell.key().as_str()), ("8475c23ced51eb99", "f819da82ef608f6a"));
+    cell.judges.insert(0, judge("gsm8k", By::Likelihood));
+    assert_ne!(cell.key(), "f819da82ef608f6a");
+    assert_eq!(cell.training(), "8475c23ced51eb99");
 }
 
 #[test]

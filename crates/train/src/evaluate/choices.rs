@@ -12,7 +12,7 @@ use sibo_tasks::{Example, Metric};
 use sibo_text::encode_continuation;
 
 /// Tokens of a context and of its continuation.
-type Continued = (Vec<u32>, Vec<u32>);
+pub(super) type Continued = (Vec<u32>, Vec<u32>);
 
 /// One row's request and what the model gave.
 struct Answer {
@@ -59,7 +59,7 @@ pub(super) fn evaluate(session: &mut Session<'_, '_>) -> Result<TaskEvaluation, 
 
 /// Log-likelihoods of every continuation of every request. Where all continuations of a request follow the same
 /// tokens, those are computed once.
-fn score(requests: &[&[Continued]], asked: Asked<'_>) -> Result<Vec<Vec<f64>>, Error> {
+pub(super) fn score(requests: &[&[Continued]], asked: Asked<'_>) -> Result<Vec<Vec<f64>>, Error> {
     let may_share = shared::is_exact(asked.model);
     let (mut trees, mut tree_of) = (Vec::new(), Vec::new());
     let (mut rows, mut labels) = (Vec::new(), Vec::new());
@@ -122,6 +122,6 @@ fn sample(example: &Example, answer: &Answer, metrics: &[Metric]) -> Sample {
         responses: likelihoods.iter().map(f64::to_string).collect(),
         filtered: vec![picks.plain.to_string()],
         filter: NO_FILTER.into(),
-        metrics: metrics.iter().filter(|m| m.is_mean()).map(|m| (*m, right(m))).collect(),
+        metrics: metrics.iter().filter(|m| m.is_share()).map(|m| (*m, right(m))).collect(),
     }
 }

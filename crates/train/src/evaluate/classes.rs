@@ -59,7 +59,7 @@ fn samples(
             }
             (Label::Tokens(_), _) => (String::new(), String::new()),
         };
-        let metrics = session.task.metrics(None).into_iter().filter(|m| m.is_mean());
+        let metrics = session.task.metrics(None).into_iter().filter(|m| m.is_share());
         Sample {
             doc_id: example.id,
             doc: doc(example),

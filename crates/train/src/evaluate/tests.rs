@@ -32,6 +32,7 @@ fn split(examples: Vec<Example>) -> Split {
         rows_in_split: rows,
         notes: vec!["made up".into()],
         variant: None,
+        own_solutions: true,
     }
 }
 
@@ -215,6 +216,70 @@ fn written_answers_are_read_and_recorded_for_each_reading() {
     }
     let beams = ask(&m, &task, &rows, &EvalOptions { beams: Some(3), ..options }).unwrap();
     assert!(beams.samples[0].arguments[0].1.contains("\"num_beams\":3"));
+}
+
+#[test]
+fn gold_texts_are_judged_by_what_each_token_alone_would_have() {
+    let m = made("llama", None);
+    let task = Task::named("gsm8k").unwrap();
+    let row = |id: u64, question: &str, gold: &str, solution: &str| Example {
+        id,
+        text: Text::Question { question: question.into(), passage: None, scored: None },
+        target: Target::Answer { gold: gold.into(), solution: Some(solution.into()) },
+    };
+    let rows = vec![
+        row(3, "How old is the dog?", "17", "It is 9 and 8.\n#### 17"),
+        row(4, "Where is it?", "3", "In the house are 3.\n#### 3"),
+        row(8, "What is red and old?", "241", "the box\n#### 241"),
+    ];
+    for protocol in [Protocol::Clean, Protocol::LmEval, Protocol::LlmAdapters] {
+        let options = EvalOptions { protocol, by: By::Likelihood, batch: 2, ..EvalOptions::default() };
+        let out = ask(&m, &task, &split(rows.clone()), &options).unwrap();
+        let names: Vec<String> =
+            out.result.scores.iter().map(|s| format!("{},{}", s.metric.name(), s.filter)).collect();
+        let wanted = ["loglik_token,reasoning", "loglik_token,answer", "loglik,reasoning", "loglik,answer"];
+        assert_eq!(names, wanted);
+        for (at, (metric, filter, predictions)) in out.predictions.iter().enumerate() {
+            let Predictions::Each(values) = predictions else { panic!() };
+            let mut mean = 0.0;
+            for (example, value) in rows.iter().zip(values) {
+                let Target::Answer { gold, solution: Some(solution) } = &example.target else { panic!() };
+                let space = if protocol == Protocol::LmEval { " " } else { "" };
+                let text = format!("{space}{}", if filter == "answer" { gold } else { solution });
+                let request = task.generate(example, protocol).unwrap();
+                let shown = crate::data::render_prompt(&request.prompt, &m.template).unwrap().prompt;
+                // The tokens as the whole text has them, those of the prompt known by their number.
+                let before = m.tokenizer.encode_prompt(&shown).unwrap();
+                let whole = m.tokenizer.encode_prompt(&format!("{shown}{text}")).unwrap();
+                assert!(whole.starts_with(&before), "a token straddles the joint: choose other texts");
+                let sum: f64 = (before.len()..whole.len())
+                    .map(|t| {
+                        let part = Row { ids: whole[..=t].to_vec(), ..Row::default() };
+                        let mut labels = vec![-100; t];
+                        labels.push(i64::from(whole[t]));
+                        let batch = Batch::new(m.model.arch(), &[part]).unwrap();
+                        m.model.row_scores(&batch, &[labels])[0].log_prob
+                    })
+                    .sum();
+                let tokens = (whole.len() - before.len()) as f64;
+                let expected = if *metric == Metric::Loglik { sum } else { sum / tokens };
+                assert!((value - expected).abs() < 1e-4, "{protocol} {filter}: {value} for {expected}");
+                mean += expected / rows.len() as f64;
+            }
+            assert!((out.result.scores[at].score.value - mean).abs() < 1e-4);
+            assert!(out.result.scores[at].score.stderr.unwrap() > 0.0);
+        }
+        assert_eq!(out.samples.len(), 6);
+        assert_eq!(out.result.config["judged_by"], "likelihood");
+    }
+    // Solutions that another model wrote are no gold text.
+    let others = Split { own_solutions: false, ..split(rows) };
+    let options = EvalOptions { by: By::Likelihood, ..EvalOptions::default() };
+    let out = ask(&m, &task, &others, &options).unwrap();
+    assert!(out.predictions.iter().all(|(_, filter, _)| filter == "answer"));
+    let choices = vec![question(3, "Which is it?", &["a box", "the old dog"], 1)];
+    let out = ask(&m, &Task::named("arc-easy").unwrap(), &split(choices), &options).unwrap();
+    assert_eq!(out.samples[0].target, "the correct answer is answer2");
 }
 
 #[test]

@@ -1,0 +1,83 @@
+//! What a study says before its first run: how many cells, how small a difference they can tell apart, and test rows
+//! that were trained on.
+
+use super::Study;
+use crate::app::App;
+use crate::leaks::{self, Training};
+use sibo_tasks::overlap::NGRAM;
+use sibo_tasks::{Split, SplitName, Task, Wanted};
+use sibo_train::cells::{self, Cell, Judge, Log};
+use sibo_train::evaluate::By;
+
+impl Study {
+    /// Rows that judge, task by task.
+    fn rows(&self, judge: &Judge) -> anyhow::Result<Split> {
+        let validation_rows = self.recipe.training.validation_rows;
+        let wanted = Wanted { limit: judge.limit, validation_rows, ..Wanted::default() };
+        Ok(Task::open(&judge.task)?.load(&self.places.data, judge.split, &wanted)?)
+    }
+
+    /// Rows that a cell learns from.
+    pub(crate) fn train_rows(&self) -> anyhow::Result<usize> {
+        let training = &self.recipe.training;
+        let wanted = Wanted {
+            limit: training.max_train_samples,
+            validation_rows: training.validation_rows,
+            ..Wanted::default()
+        };
+        Ok(self.task.load(&self.places.data, SplitName::Train, &wanted)?.examples.len())
+    }
+
+    /// Before the runs: how many, and the smallest difference that they can tell apart.
+    pub(crate) fn announce(
+        &self,
+        cells: &[Cell],
+        log: &Log,
+        app: &App,
+    ) -> anyhow::Result<Vec<(String, String)>> {
+        let done = cells.iter().filter(|c| log.find(c).is_some()).count();
+        let seeds = self.args.seeds.len();
+        let before = if done > 0 { format!(", of which {done} are done already") } else { String::new() };
+        let each = if seeds == 1 { "1 seed".to_string() } else { format!("{seeds} seeds") };
+        app.out.note(format!("{} cells{before}; {each} each", cells.len()));
+        let mut facts: Vec<(String, String)> =
+            self.base.arch().damage().map(|damage| ("Model".into(), damage)).into_iter().collect();
+        let judges = cells.first().map(|c| c.judges.as_slice()).unwrap_or_default();
+        for judge in judges {
+            let (rows, task) = (self.rows(judge)?.examples.len(), Task::open(&judge.task)?);
+            if judge.by == By::Likelihood || !self.metrics(&task).iter().any(|m| m.is_share()) {
+                continue;
+            }
+            let least = cells::expect(rows, seeds)?;
+            let text = format!(
+                "about {least:.3} in accuracy ({rows} rows, {each}; found in 80 of 100 such studies, at an accuracy of 0.8)"
+            );
+            app.out.note(format!(
+                "smallest difference that can be told apart on {}, {}: {text}",
+                judge.task, judge.split
+            ));
+            facts.push((format!("Smallest difference that can be told apart, {}", judge.task), text));
+        }
+        facts.extend(self.leaks(judges, app)?);
+        Ok(facts)
+    }
+
+    /// Test rows that are training rows, task by task.
+    fn leaks(&self, judges: &[Judge], app: &App) -> anyhow::Result<Vec<(String, String)>> {
+        let mut of_test: Vec<&Judge> = judges.iter().filter(|j| j.split == SplitName::Test).collect();
+        of_test.dedup_by(|a, b| a.task == b.task);
+        if of_test.is_empty() {
+            return Ok(vec![]);
+        }
+        let seen = Training::open(&judges[0].task, None, app)?.seen(NGRAM);
+        let mut facts = Vec::new();
+        for judge in of_test {
+            let rows = self.rows(judge)?.examples;
+            if let Some(leak) = leaks::mark(&seen.overlap(&rows, &Task::open(&judge.task)?)) {
+                app.out.warn(format!("{}: {leak}; its score says little about new rows", judge.task));
+                facts.push((format!("Leak, {}", judge.task), leak));
+            }
+        }
+        Ok(facts)
+    }
+}
