@@ -196,6 +196,18 @@ pub fn threads() -> usize {
     rayon::current_num_threads()
 }
 
+/// Runs `work` on a pool of `threads` threads of its own, this one among them; whatever it computes uses those only.
+///
+/// Made for a thread that does nothing else: it stays with its pool until it ends.
+pub fn on_threads<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).use_current_thread().build();
+    match pool {
+        Ok(pool) => pool.install(work),
+        // The system gives no more threads: the pool that is there serves as well, for the number changes no bit.
+        Err(_) => work(),
+    }
+}
+
 /// Defines a function that runs one body under the instruction set given as its first argument.
 ///
 /// `fn name(args) -> R = body;` gives `fn name(isa: Isa, args) -> R`. The body is an

@@ -12,17 +12,20 @@ pub enum Gold {
     Reasoning,
     /// The answer alone.
     Answer,
+    /// A solution that another model wrote, of rows where it reaches the gold answer.
+    OthersReasoning,
 }
 
 impl Gold {
     /// All of them.
-    pub const ALL: [Gold; 2] = [Gold::Reasoning, Gold::Answer];
+    pub const ALL: [Gold; 3] = [Gold::Reasoning, Gold::Answer, Gold::OthersReasoning];
 
     /// The name that stands as filter beside a likelihood in result files.
     pub fn name(self) -> &'static str {
         match self {
             Gold::Reasoning => "reasoning",
             Gold::Answer => "answer",
+            Gold::OthersReasoning => "others-reasoning",
         }
     }
 }
@@ -37,8 +40,9 @@ pub struct Golds {
 }
 
 impl Task {
-    /// The gold texts of a row whose answer is written under `protocol`: the answer alone, and before it the worked
-    /// solution where `solutions` says that it is the benchmark's own ([`crate::Split::own_solutions`]).
+    /// The gold texts of a row whose answer is written under `protocol`: the answer alone, and the worked solution:
+    /// the benchmark's own where `solutions` says so ([`crate::Split::own_solutions`]), else another model's if one
+    /// of the task's readings finds the gold answer in it.
     pub fn golds(&self, example: &Example, protocol: Protocol, solutions: bool) -> Result<Golds, Error> {
         let request = self.generate(example, protocol)?;
         let mut texts = Vec::new();
@@ -51,8 +55,15 @@ impl Task {
             Protocol::LmEval => self.spec.prompt.get(&protocol).map_or(" ", |p| p.delimiter.as_str()),
             _ => "",
         };
-        if let (true, Target::Answer { solution: Some(solution), .. }) = (solutions, &example.target) {
-            texts.push((Gold::Reasoning, format!("{delimiter}{}", solution.trim_start())));
+        if let Target::Answer { solution: Some(solution), .. } = &example.target {
+            let text = format!("{delimiter}{}", solution.trim_start());
+            match solutions {
+                true => texts.push((Gold::Reasoning, text)),
+                false if request.judge(solution).iter().any(|j| j.right) => {
+                    texts.push((Gold::OthersReasoning, text));
+                }
+                false => {}
+            }
         }
         texts.push((Gold::Answer, format!("{delimiter}{}", request.gold)));
         Ok(Golds { prompt: request.prompt, texts })

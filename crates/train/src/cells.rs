@@ -9,15 +9,17 @@
 //! [`compare`](crate::study::compare) is the study in memory, of configurations on one loaded model.
 
 mod grid;
+mod jobs;
 mod placement;
 mod record;
 mod run;
 mod summary;
 
 pub use grid::{Axis, grid};
+pub use jobs::{Jobs, room, run_all};
 pub use placement::{Variation, variations};
 pub use record::{Judged, LayerLook, Log, Record};
-pub use run::{Now, Watch, run_all};
+pub use run::{Now, Watch};
 pub use summary::{ArmScore, Pairing, Question, expect, question, scores, signs_of, verdicts};
 
 use crate::Error;

@@ -33,8 +33,9 @@ project's (its prompts byte for byte, four beams).
 
 Where the model would write its answer, --likelihood judges it without writing: `loglik_token` is the log-likelihood \
 of the gold text for each of its tokens (in nats, the mean of the rows), `loglik` that of the whole text; once for \
-the worked solution that the benchmark itself has (`reasoning`), once for the answer alone (`answer`). One pass over \
-a row instead of one a token, and a number above the floor where a small model writes no right answer.
+the worked solution that the benchmark itself has (`reasoning`; where only another model's are at hand, of those \
+that reach the gold answer: `others-reasoning`), once for the answer alone (`answer`). One pass over a row instead of \
+one a token, and a number above the floor where a small model writes no right answer.
 
 The test split is meant to be read once: choose settings, lambda included, with --split validation.";
 

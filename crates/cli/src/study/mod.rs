@@ -46,6 +46,9 @@ pub(crate) struct StudyArgs {
     /// More tasks to judge the test by, separated by commas: out of the training data's distribution
     #[arg(long, value_name = "TASKS", value_delimiter = ',')]
     pub(crate) also: Vec<String>,
+    /// Cells at a time, each with its share of the threads: fewer where memory does not hold so many
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) jobs: u16,
     /// Validation rows whose tokens are looked at, layer by layer; 0 looks at none
     #[arg(long, value_name = "N", default_value_t = 40)]
     pub(crate) probe_rows: usize,
@@ -192,6 +195,8 @@ impl Study {
     pub(crate) fn run(&self, cells: &[Cell], log: &mut Log, app: &App) -> anyhow::Result<Vec<Record>> {
         interrupt::listen();
         let missing = cells.iter().filter(|c| log.find(c).is_none()).count();
+        let room = cells::room(cells, log, self.args.jobs.into(), &self.base, speaker::now())?;
+        room.reason.iter().for_each(|reason| app.out.note(reason));
         let mut watch = watch::Watch::new(app.out, missing);
         let complete = cells::run_all(
             cells,
@@ -200,6 +205,7 @@ impl Study {
             log,
             &mut |place, now| watch.hear(place, now),
             &interrupt::STOP,
+            room.jobs,
         );
         watch.finish();
         let records = if complete? { log.all(cells) } else { None };

@@ -34,7 +34,7 @@ pub struct Record {
     pub seconds: f64,
     /// Tokens read in training, a second.
     pub tokens_per_second: f64,
-    /// Most bytes of activations at a time.
+    /// Most bytes of activations at a time, of all cells that ran then.
     pub peak_activations: u64,
     /// Trainable numbers.
     pub trained_numbers: usize,

@@ -1,6 +1,6 @@
 //! Running cells: train, judge, look; each part is kept when it is done.
 
-use super::{Cell, Judge, Judged, LayerLook, Log, Record};
+use super::{Cell, Judge, Judged, LayerLook, Record};
 use crate::checkpoint::{self, Claim};
 use crate::evaluate::{Asked, EvalOptions, evaluate};
 use crate::events::{End, Event};
@@ -28,7 +28,7 @@ pub enum Now<'a> {
 }
 
 /// Is told what happens in which cell.
-pub type Watch<'w> = &'w mut dyn FnMut(Place<'_>, Now<'_>);
+pub type Watch<'w> = &'w mut (dyn FnMut(Place<'_>, Now<'_>) + Send);
 
 /// The file that says, when it is there, that a cell's adapter is the trained one, and how it came about.
 const TRAINED: &str = "trained.json";
@@ -48,37 +48,10 @@ struct Trained {
     before: Vec<LayerLook>,
 }
 
-/// Runs every cell that `log` does not hold, in order, below `folder`; false when the interruption came first.
-pub fn run_all(
-    cells: &[Cell],
-    folder: &Path,
-    now: i64,
-    log: &mut Log,
-    watch: Watch<'_>,
-    interrupt: &AtomicBool,
-) -> Result<bool, Error> {
-    for (i, cell) in cells.iter().enumerate() {
-        let place = Place { arm: &cell.arm, seed: cell.recipe.seed, run: i + 1, of: cells.len() };
-        let before = log.find(cell).is_some();
-        if !before {
-            if interrupt.load(Ordering::Relaxed) {
-                return Ok(false);
-            }
-            let mut tell = |at: Now<'_>| watch(place, at);
-            let Some(record) = run(cell, folder, now, &mut tell, interrupt)? else { return Ok(false) };
-            log.add(record)?;
-        }
-        if let Some(record) = log.find(cell) {
-            watch(place, Now::Done(record, before));
-        }
-    }
-    Ok(true)
-}
-
 type Tell<'t> = &'t mut dyn FnMut(Now<'_>);
 
 /// One cell; none when the interruption came.
-fn run(
+pub(super) fn run(
     cell: &Cell,
     folder: &Path,
     now: i64,

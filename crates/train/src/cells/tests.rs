@@ -103,41 +103,81 @@ fn a_study_killed_many_times_ends_with_the_same_table() {
     let whole = place.folder("whole");
     let mut log = Log::open(&whole).unwrap();
     let never = AtomicBool::new(false);
-    assert!(run_all(&cells, &whole, 0, &mut log, &mut |_, _| {}, &never).unwrap());
+    assert!(run_all(&cells, &whole, 0, &mut log, &mut |_, _| {}, &never, 1).unwrap());
     let expected = log.all(&cells).unwrap();
     assert_eq!(expected.iter().map(|r| r.losses.len()).collect::<Vec<_>>(), [6, 6, 6, 6]);
     assert_ne!(expected[0].losses[5], expected[1].losses[5]);
+    for jobs in [1, 2] {
+        let cut = place.folder(&format!("cut-{jobs}"));
+        let kills = cut_to_pieces(&cells, &cut, jobs);
+        assert!(kills >= 20, "{jobs} jobs: {kills} kills only");
+        let log = Log::open(&cut).unwrap();
+        let found = log.all(&cells).unwrap();
+        assert_eq!(lasting(&found), lasting(&expected), "{jobs} jobs");
+        let question = question(&found[0].judged[0]);
+        assert_eq!(scores(&found, &question), scores(&expected, &question));
+    }
+}
 
-    let cut = place.folder("cut");
+/// Runs the study a step or two at a time until it is done; gives how often it was stopped.
+fn cut_to_pieces(cells: &[Cell], folder: &Path, jobs: usize) -> usize {
     let mut kills = 0;
     loop {
-        // Each turn is a process of its own: one step, and then it is stopped.
-        let mut log = Log::open(&cut).unwrap();
+        // Each turn is a process of its own: one step of each cell under way, and then it is stopped.
+        let mut log = Log::open(folder).unwrap();
         let stop = AtomicBool::new(false);
         let mut watch = |_: Place_<'_>, now: Now<'_>| {
             if matches!(now, Now::Training(Event::Step(_))) {
                 stop.store(true, Ordering::Relaxed);
             }
         };
-        if run_all(&cells, &cut, 0, &mut log, &mut watch, &stop).unwrap() {
-            break;
+        if run_all(cells, folder, 0, &mut log, &mut watch, &stop, jobs).unwrap() {
+            return kills;
         }
         kills += 1;
         assert!(kills < 90, "it does not get on");
         // Now and then the last checkpoint is lost too, as by a kill before it was written.
-        if kills % 4 == 0
+        if kills % 3 == 0
             && let Some(cell) = cells.iter().find(|c| log.find(c).is_none())
-            && let Some(last) = checkpoint::latest(&cell.run_dir(&cut)).unwrap()
+            && let Some(last) = checkpoint::latest(&cell.run_dir(folder)).unwrap()
         {
             std::fs::remove_dir_all(last.folder).unwrap();
         }
     }
-    assert!(kills >= 20, "{kills} kills only");
-    let log = Log::open(&cut).unwrap();
-    let found = log.all(&cells).unwrap();
-    assert_eq!(lasting(&found), lasting(&expected));
-    let question = question(&found[0].judged[0]);
-    assert_eq!(scores(&found, &question), scores(&expected, &question));
+}
+
+#[test]
+fn several_cells_at_a_time_give_the_bits_of_one_after_the_other() {
+    let place = Place::new();
+    let cells = place.cells();
+    let never = AtomicBool::new(false);
+    let run = |name: &str, jobs: usize| {
+        let folder = place.folder(name);
+        let mut log = Log::open(&folder).unwrap();
+        let under_way = std::sync::Mutex::new((std::collections::BTreeSet::new(), 0));
+        let mut watch = |place: Place_<'_>, now: Now<'_>| {
+            let mut all = under_way.lock().unwrap();
+            match now {
+                Now::Done(..) => all.0.remove(&place.run),
+                _ => all.0.insert(place.run),
+            };
+            all.1 = all.1.max(all.0.len());
+        };
+        assert!(run_all(&cells, &folder, 0, &mut log, &mut watch, &never, jobs).unwrap());
+        let most = under_way.lock().unwrap().1;
+        (lasting(&log.all(&cells).unwrap()), most)
+    };
+    let ((alone, one), (beside, most)) = (run("one", 1), run("three", 3));
+    assert_eq!(alone, beside);
+    assert!(one == 1 && most > 1, "{one} and {most} cells at a time");
+    // A failure is told once; cells that were under way are kept.
+    let mut broken = cells.clone();
+    broken[1].places.model = place.folder("nowhere");
+    let folder = place.folder("broken");
+    let mut log = Log::open(&folder).unwrap();
+    let said = run_all(&broken, &folder, 0, &mut log, &mut |_, _| {}, &never, 2).unwrap_err().to_string();
+    assert!(said.contains("nowhere"), "{said}");
+    assert!(Log::open(&folder).unwrap().find(&broken[0]).is_some());
 }
 
 use crate::study::Place as Place_;
@@ -149,7 +189,7 @@ fn what_is_done_is_not_done_again() {
     let never = AtomicBool::new(false);
     let cell = place.cell(0.4, 3, SplitName::Validation);
     let mut log = Log::open(&folder).unwrap();
-    run_all(std::slice::from_ref(&cell), &folder, 0, &mut log, &mut |_, _| {}, &never).unwrap();
+    run_all(std::slice::from_ref(&cell), &folder, 0, &mut log, &mut |_, _| {}, &never, 1).unwrap();
     // The same cell: nothing happens. Other judges: the adapter that is there is judged, nothing is trained.
     let test = place.cell(0.4, 3, SplitName::Test);
     assert_eq!((cell.training() == test.training(), cell.key() == test.key()), (true, false));
@@ -160,7 +200,7 @@ fn what_is_done_is_not_done_again() {
         Now::Done(..) => {}
     };
     let mut log = Log::open(&folder).unwrap();
-    run_all(&[cell.clone(), test.clone()], &folder, 0, &mut log, &mut watch, &never).unwrap();
+    run_all(&[cell.clone(), test.clone()], &folder, 0, &mut log, &mut watch, &never, 1).unwrap();
     assert_eq!(trained, 0);
     assert!(judged > 0);
     let (first, second) = (log.find(&cell).unwrap(), log.find(&test).unwrap());
@@ -239,7 +279,7 @@ fn records_become_scores_comparisons_and_signs() {
         .flat_map(|seed| [0.0, 0.4].map(|lambda| place.cell(lambda, seed, SplitName::Test)))
         .collect();
     let mut log = Log::open(&folder).unwrap();
-    run_all(&cells, &folder, 0, &mut log, &mut |_, _| {}, &AtomicBool::new(false)).unwrap();
+    run_all(&cells, &folder, 0, &mut log, &mut |_, _| {}, &AtomicBool::new(false), 1).unwrap();
     let mut records = log.all(&cells).unwrap();
     let questions = vec![question(&records[0].judged[0])];
     let all = scores(&records, &questions[0]);

@@ -62,10 +62,15 @@ pub(super) fn evaluate(session: &mut Session<'_, '_>) -> Result<TaskEvaluation, 
     for metric in METRICS {
         for gold in Gold::ALL {
             let value = |row: &Vec<Said>| row.iter().find(|s| s.gold == gold).map(|s| s.value(metric));
-            let values: Option<Vec<f64>> = answers.iter().map(value).collect();
-            // Rows without a worked solution have none for the whole table.
-            let each = values.map(|v| (metric, gold.name().to_string(), Predictions::Each(v)));
-            predictions.extend(each);
+            let values: Vec<f64> = answers.iter().filter_map(value).collect();
+            // Of another model's solutions only some are right; with one row there is nothing to compare.
+            let enough = match gold {
+                Gold::OthersReasoning => values.len() > 1,
+                _ => values.len() == answers.len(),
+            };
+            if enough {
+                predictions.push((metric, gold.name().to_string(), Predictions::Each(values)));
+            }
         }
     }
     let samples = answers.iter().zip(&split.examples);

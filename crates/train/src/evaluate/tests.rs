@@ -232,7 +232,7 @@ fn gold_texts_are_judged_by_what_each_token_alone_would_have() {
         row(4, "Where is it?", "3", "In the house are 3.\n#### 3"),
         row(8, "What is red and old?", "241", "the box\n#### 241"),
     ];
-    for protocol in [Protocol::Clean, Protocol::LmEval, Protocol::LlmAdapters] {
+    for protocol in [Protocol::Clean, Protocol::LmEval] {
         let options = EvalOptions { protocol, by: By::Likelihood, batch: 2, ..EvalOptions::default() };
         let out = ask(&m, &task, &split(rows.clone()), &options).unwrap();
         let names: Vec<String> =
@@ -248,10 +248,11 @@ fn gold_texts_are_judged_by_what_each_token_alone_would_have() {
                 let text = format!("{space}{}", if filter == "answer" { gold } else { solution });
                 let request = task.generate(example, protocol).unwrap();
                 let shown = crate::data::render_prompt(&request.prompt, &m.template).unwrap().prompt;
-                // The tokens as the whole text has them, those of the prompt known by their number.
+                // The tokens that the whole text has, unless one straddles the joint: what is written begins anew.
                 let before = m.tokenizer.encode_prompt(&shown).unwrap();
-                let whole = m.tokenizer.encode_prompt(&format!("{shown}{text}")).unwrap();
-                assert!(whole.starts_with(&before), "a token straddles the joint: choose other texts");
+                let joint = m.tokenizer.encode_prompt(&format!("{shown}{text}")).unwrap();
+                let apart = [before.clone(), m.tokenizer.encode_bare(&text).unwrap()].concat();
+                let whole = if joint.starts_with(&before) { joint } else { apart };
                 let sum: f64 = (before.len()..whole.len())
                     .map(|t| {
                         let part = Row { ids: whole[..=t].to_vec(), ..Row::default() };
@@ -272,11 +273,18 @@ fn gold_texts_are_judged_by_what_each_token_alone_would_have() {
         assert_eq!(out.samples.len(), 6);
         assert_eq!(out.result.config["judged_by"], "likelihood");
     }
-    // Solutions that another model wrote are no gold text.
-    let others = Split { own_solutions: false, ..split(rows) };
+    let options =
+        EvalOptions { protocol: Protocol::LlmAdapters, by: By::Likelihood, ..EvalOptions::default() };
+    assert_eq!(ask(&m, &task, &split(rows.clone()), &options).unwrap().samples.len(), 6);
+    // Of solutions that another model wrote, those count that reach the right answer.
+    let mut others = rows.clone();
+    others.push(row(9, "Who is it?", "5", "It was 2 and 2, so 4."));
+    let others = Split { own_solutions: false, ..split(others) };
     let options = EvalOptions { by: By::Likelihood, ..EvalOptions::default() };
     let out = ask(&m, &task, &others, &options).unwrap();
-    assert!(out.predictions.iter().all(|(_, filter, _)| filter == "answer"));
+    let found: Vec<(&str, usize)> = out.predictions.iter().map(|(_, f, p)| (f.as_str(), p.len())).collect();
+    assert_eq!(found[..2], [("answer", 4), ("others-reasoning", 3)]);
+    assert_eq!(out.result.effective, 4);
     let choices = vec![question(3, "Which is it?", &["a box", "the old dog"], 1)];
     let out = ask(&m, &Task::named("arc-easy").unwrap(), &split(choices), &options).unwrap();
     assert_eq!(out.samples[0].target, "the correct answer is answer2");
