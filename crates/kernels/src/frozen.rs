@@ -20,10 +20,11 @@ use panels::Panels;
 use rayon::prelude::*;
 pub use store::Store;
 
-/// In which arithmetic a frozen layer multiplies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// In which arithmetic layers multiply.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Compute {
     /// f32 throughout.
+    #[default]
     F32,
     /// Operands (the weight, and rows on their way into the product) rounded to bf16, products
     /// summed in f32. A weight that is read in 8 or 4 bits stays in them.

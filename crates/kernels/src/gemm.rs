@@ -3,8 +3,11 @@
 
 mod engine;
 mod few;
+#[cfg(target_arch = "x86_64")]
+mod halves;
 mod micro;
 mod pack;
+pub mod rounded;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod tiles;
 mod transpose;
@@ -17,6 +20,8 @@ use crate::work;
 pub(crate) use engine::DEPTH;
 pub(crate) use engine::{Operands, Product, Span, Target};
 pub(crate) use few::FewRows;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use halves::Halves;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use micro::dot_pairs;
 pub(crate) use micro::{A_STRIDE, Ahead, Order};

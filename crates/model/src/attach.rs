@@ -122,7 +122,7 @@ impl Model {
 
     /// Frozen matrices are shared, so this copies vectors only.
     fn clone_for_lookup(&self) -> Model {
-        Model { adapter: None, params: Params::default(), ..self.clone() }
+        Model { adapter: None, params: Params::new(self.params.compute()), ..self.clone() }
     }
 
     /// Places a fresh adapter; `seed` draws its initial values.
@@ -186,7 +186,7 @@ impl Model {
                 }
             }
         }
-        self.params = std::mem::take(&mut adapter.params);
+        self.params = std::mem::take(&mut adapter.params).with_compute(self.params.compute());
         self.adapter = Some(adapter);
     }
 

@@ -323,7 +323,7 @@ impl Builder<'_> {
             final_norm,
             head,
             adapter: None,
-            params: Params::default(),
+            params: Params::new(self.options.compute),
             rope,
             fingerprint,
             made_new: vec![],

@@ -6,7 +6,7 @@
 //! their joins are in trace.md; the joins are the layer's.
 
 use crate::{Param, ParamId, Params, init};
-use sibo_kernels::{Rows, activation, activation::Activation, elementwise, gemm};
+use sibo_kernels::{Rows, activation, activation::Activation, elementwise};
 
 /// How a fresh adapter starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,11 +101,11 @@ impl Bottleneck {
     /// out (T, N) += s (U f(D x + b) + c); returns D x + b (T, M).
     pub(crate) fn forward(&self, params: &Params, x: &Rows, out: &mut Rows) -> Rows {
         let mut pre = Rows::scratch(x.rows(), self.size);
-        gemm::nt(1.0, x, params.value(self.down), 0.0, &mut pre);
+        params.nt(1.0, x, self.down, 0.0, &mut pre);
         if let Some(bias) = self.down_bias {
             elementwise::add_bias(params.value(bias), &mut pre);
         }
-        gemm::nt(self.scale, &self.activated(&pre), params.value(self.up), 1.0, out);
+        params.nt(self.scale, &self.activated(&pre), self.up, 1.0, out);
         if let Some(bias) = self.up_bias {
             let scaled: Vec<f32> = params.value(bias).iter().map(|c| self.scale * c).collect();
             elementwise::add_bias(&scaled, out);
@@ -127,17 +127,17 @@ impl Bottleneck {
             elementwise::bias_grad(dy, &mut sums);
             params.grad_mut(bias).iter_mut().zip(&sums).for_each(|(g, d)| *g += self.scale * d);
         }
-        gemm::tn(self.scale, dy, &self.activated(pre), 1.0, params.grad_mut(self.up));
+        params.tn(self.scale, dy, &self.activated(pre), self.up);
         let mut dpre = Rows::scratch(pre.rows(), self.size);
-        gemm::nn(self.scale, dy, params.value(self.up), 0.0, &mut dpre);
+        params.nn(self.scale, dy, self.up, 0.0, &mut dpre);
         activation::backward(self.activation, pre, &mut dpre);
         if let Some(bias) = self.down_bias {
             elementwise::bias_grad(&dpre, params.grad_mut(bias));
         }
-        gemm::tn(1.0, &dpre, x, 1.0, params.grad_mut(self.down));
+        params.tn(1.0, &dpre, x, self.down);
         wanted.then(|| {
             let mut dx = Rows::scratch(x.rows(), x.width());
-            gemm::nn(1.0, &dpre, params.value(self.down), 0.0, &mut dx);
+            params.nn(1.0, &dpre, self.down, 0.0, &mut dx);
             dx
         })
     }

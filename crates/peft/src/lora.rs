@@ -65,8 +65,8 @@ impl Lora {
     /// out (T, N) += s B A x; returns u = A x (T, R).
     pub(crate) fn forward(&self, params: &Params, x: &Rows, out: &mut Rows) -> Rows {
         let mut u = Rows::scratch(x.rows(), self.rank);
-        gemm::nt(1.0, x, params.value(self.a), 0.0, &mut u);
-        gemm::nt(self.scale, &u, params.value(self.b), 1.0, out);
+        params.nt(1.0, x, self.a, 0.0, &mut u);
+        params.nt(self.scale, &u, self.b, 1.0, out);
         u
     }
 
@@ -79,13 +79,13 @@ impl Lora {
         dy: &Rows,
         wanted: bool,
     ) -> Option<Rows> {
-        gemm::tn(self.scale, dy, u, 1.0, params.grad_mut(self.b));
+        params.tn(self.scale, dy, u, self.b);
         let mut du = Rows::scratch(x.rows(), self.rank);
-        gemm::nn(self.scale, dy, params.value(self.b), 0.0, &mut du);
-        gemm::tn(1.0, &du, x, 1.0, params.grad_mut(self.a));
+        params.nn(self.scale, dy, self.b, 0.0, &mut du);
+        params.tn(1.0, &du, x, self.a);
         wanted.then(|| {
             let mut dx = Rows::scratch(x.rows(), x.width());
-            gemm::nn(1.0, &du, params.value(self.a), 0.0, &mut dx);
+            params.nn(1.0, &du, self.a, 0.0, &mut dx);
             dx
         })
     }

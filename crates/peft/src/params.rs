@@ -1,6 +1,9 @@
 //! Trainable tensors. Being a [`Param`] is the only way to have a gradient: nothing is recognised as
 //! trainable by its name.
 
+use sibo_kernels::frozen::Compute;
+use sibo_kernels::{Rows, gemm};
+
 /// One trainable tensor.
 #[derive(Debug, Clone)]
 pub struct Param {
@@ -45,9 +48,50 @@ impl ParamId {
 #[derive(Debug, Clone, Default)]
 pub struct Params {
     list: Vec<Param>,
+    compute: Compute,
 }
 
 impl Params {
+    /// None yet; branches will multiply by them in this arithmetic.
+    pub fn new(compute: Compute) -> Self {
+        Params { list: vec![], compute }
+    }
+
+    /// In which arithmetic branches multiply by them.
+    pub fn compute(&self) -> Compute {
+        self.compute
+    }
+
+    /// The same parameters for another arithmetic.
+    #[must_use]
+    pub fn with_compute(self, compute: Compute) -> Self {
+        Params { compute, ..self }
+    }
+
+    /// y = beta y + alpha x W^T for the matrix W (N, K); x (T, K), y (T, N).
+    pub(crate) fn nt(&self, alpha: f32, x: &Rows, w: ParamId, beta: f32, y: &mut Rows) {
+        match self.compute {
+            Compute::F32 => gemm::nt(alpha, x, self.value(w), beta, y),
+            Compute::Bf16 => gemm::rounded::nt(alpha, x, self.value(w), beta, y),
+        }
+    }
+
+    /// dx = beta dx + alpha dy W for the matrix W (N, K); dy (T, N), dx (T, K).
+    pub(crate) fn nn(&self, alpha: f32, dy: &Rows, w: ParamId, beta: f32, dx: &mut Rows) {
+        match self.compute {
+            Compute::F32 => gemm::nn(alpha, dy, self.value(w), beta, dx),
+            Compute::Bf16 => gemm::rounded::nn(alpha, dy, self.value(w), beta, dx),
+        }
+    }
+
+    /// dW += alpha dy^T x for the matrix W (N, K); dy (T, N), x (T, K).
+    pub(crate) fn tn(&mut self, alpha: f32, dy: &Rows, x: &Rows, w: ParamId) {
+        match self.compute {
+            Compute::F32 => gemm::tn(alpha, dy, x, 1.0, self.grad_mut(w)),
+            Compute::Bf16 => gemm::rounded::tn(alpha, dy, x, 1.0, self.grad_mut(w)),
+        }
+    }
+
     /// Takes a parameter in; its name must be new.
     pub fn add(&mut self, param: Param) -> ParamId {
         assert!(self.list.iter().all(|p| p.name != param.name), "{} twice", param.name);

@@ -8,9 +8,9 @@
 use super::pack::{PANEL, round_to_bf16, widen};
 use super::panels::{Panels, each};
 use crate::Rows;
-#[cfg(target_arch = "x86_64")]
-use crate::gemm::tiles::{self, Halves};
 use crate::gemm::{A_STRIDE, Ahead, Operands, Order, Product, Span, Strided, Target};
+#[cfg(target_arch = "x86_64")]
+use crate::gemm::{Halves, tiles};
 use crate::isa::{Isa, isa, kernel};
 
 /// y = x W^T; x (T, K), y (T, N).
@@ -63,7 +63,7 @@ fn multiply(w: &Panels, x: &Rows, target: Target, direction: Direction) {
         #[cfg(target_arch = "x86_64")]
         if isa == Isa::Amx && depth > 0 && x.rows() > FEWEST_TILED {
             let right = |columns, steps, buffer| Pairs(operands).right(isa, columns, steps, PANEL, buffer);
-            tiles::multiply(&Halves::of(isa, x), columns, right, target);
+            tiles::multiply(&Halves::of(x), columns, right, target);
             return;
         }
         #[cfg(target_arch = "x86_64")]

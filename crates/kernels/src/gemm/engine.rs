@@ -128,7 +128,7 @@ impl<O: Operands> Product<O> {
 
 /// How many blocks of rows and of columns a product is cut into. A block costs packing in proportion
 /// to its sides and works in proportion to its area, so the longer side is cut first.
-pub(super) fn cut(rows: usize, columns: usize, nr: usize) -> (usize, usize) {
+fn cut(rows: usize, columns: usize, nr: usize) -> (usize, usize) {
     let (mut by_rows, mut by_columns) = (rows.div_ceil(ROWS), columns.div_ceil(COLUMNS));
     let threads = rayon::current_num_threads();
     let tasks = if threads == 1 { 1 } else { TASKS * threads };

@@ -2,19 +2,17 @@
 //! 16 pairs of the contraction at once.
 //!
 //! The left operand is rounded to bf16 once ([`Halves`]) and read where it lies; the right one comes in panels of 32
-//! columns, `[pairs][32][2]`, as [`super::engine`] has them. The contraction is cut into pieces whose size follows from
+//! columns, `[pairs][32][2]`. The contraction is cut into pieces whose size follows from
 //! its own length alone, and an element is summed by one thread, so that neither the number of threads nor the rows
 //! around it change a bit.
 
-use super::engine::{self, Span, Target};
-use crate::isa::{Isa, kernel};
-use crate::{Rows, work};
+use super::engine::{Span, Target, part};
+use super::halves::{Halves, SIDE};
+use crate::work;
 use rayon::prelude::*;
 use std::arch::asm;
 use std::cell::RefCell;
 
-/// Rows, and words in a row, of a tile.
-const SIDE: usize = 16;
 /// Rows and columns of a block of the result.
 const BLOCK: usize = 2 * SIDE;
 /// The longest piece of the contraction, in pairs: a block's rows of the left operand and a panel of the right one
@@ -22,68 +20,21 @@ const BLOCK: usize = 2 * SIDE;
 const LONGEST: usize = 384;
 /// Columns of the result in one task, at most.
 const COLUMNS: usize = 256;
+/// Blocks of columns that a task should keep: each reads all of its rows' left operand.
+const FEWEST_BLOCKS: usize = 4;
+/// Rows of the result in one task: at most, and as many as should be left by a cut for more tasks.
+const ROWS: usize = 1024;
+const FEWEST_ROWS: usize = 64;
+/// Tasks for each thread: one more than needed, because threads do not run equally fast.
+const TASKS: usize = 2;
 /// Products of fewer multiplications of pairs than this run as one task.
 const SMALL: usize = 1 << 20;
 
-/// Rows of bf16 in pairs along each row, filled up with zeros to whole tiles. The rows that fill up the last tile hold
-/// whatever was there: a row of a product depends on no other.
-pub(crate) struct Halves {
-    words: Rows,
-    rows: usize,
-    pairs: usize,
-}
-
-impl Halves {
-    /// Rounds x.
-    pub(crate) fn of(isa: Isa, x: &Rows) -> Halves {
-        let pairs = x.width().div_ceil(2);
-        // An odd number of cache lines, so that the rows of a tile do not fall into one cache set.
-        let width = (pairs.div_ceil(SIDE) | 1) * SIDE;
-        let mut words = Rows::scratch(x.rows().next_multiple_of(SIDE), width);
-        let (from, to) = (x.data(), &mut words.data_mut()[..x.rows() * width]);
-        let task = |(from, to): (&[f32], &mut [f32])| narrow_rows(isa, from, x.width(), to, width);
-        if from.len() <= crate::split::GRAIN {
-            task((from, to));
-        } else {
-            let rows = crate::split::rows_per_task(x.width());
-            from.par_chunks(rows * x.width()).zip(to.par_chunks_mut(rows * width)).for_each(task);
-        }
-        Halves { words, rows: x.rows(), pairs }
-    }
-}
-
-kernel!(
-    /// Rows of `width` floats to rows of `stride` words.
-    fn narrow_rows(from: &[f32], width: usize, to: &mut [f32], stride: usize) = narrow_body
-);
-
-#[inline(always)]
-fn narrow_body<const FMA: bool>(from: &[f32], width: usize, to: &mut [f32], stride: usize) {
-    for (from, to) in from.chunks_exact(width).zip(to.chunks_exact_mut(stride)) {
-        let (pairs, last) = from.as_chunks::<2>();
-        for (word, pair) in to.iter_mut().zip(pairs) {
-            *word = word_of(pair[0], pair[1]);
-        }
-        let rest = &mut to[pairs.len()..];
-        rest.fill(0.0);
-        if let (Some(word), [last]) = (rest.first_mut(), last) {
-            *word = word_of(*last, 0.0);
-        }
-    }
-}
-
-/// Two numbers rounded to bf16, the first in the low half, in the bits of a float.
-#[inline(always)]
-fn word_of(even: f32, odd: f32) -> f32 {
-    let half = |x| u32::from(crate::frozen::round_to_bf16(x));
-    f32::from_bits(half(even) | half(odd) << 16)
-}
-
 /// c = beta c + a b for a (rows, pairs), b (pairs, columns); `right(columns, steps, buffer)` gives panels as
-/// [`engine::Operands::right`] does, steps being pairs.
+/// [`super::Operands::right`] does, steps being pairs.
 ///
 /// # Safety
-/// The CPU has [`Isa::Amx`]; `right` can give every column and pair; c is valid for writing, and nothing else reads or
+/// The CPU has AMX; `right` can give every column and pair; c is valid for writing, and nothing else reads or
 /// writes it meanwhile; `target.alpha` is 1.
 pub(crate) unsafe fn multiply(
     left: &Halves,
@@ -110,14 +61,29 @@ pub(crate) unsafe fn multiply(
         }
         return;
     }
-    let (by_rows, by_columns) = engine::cut(rows, columns, BLOCK);
+    let (by_rows, by_columns) = cut(rows, columns);
     (0..by_rows * by_columns).into_par_iter().for_each(|i| {
-        let rows = engine::part(rows, by_rows, BLOCK, i / by_columns);
-        let columns = engine::part(columns, by_columns, BLOCK, i % by_columns);
+        let rows = part(rows, by_rows, BLOCK, i / by_columns);
+        let columns = part(columns, by_columns, BLOCK, i % by_columns);
         if rows.count > 0 && columns.count > 0 {
             task(rows, columns);
         }
     });
+}
+
+/// How many blocks of rows and of columns a product is cut into. Columns first: panels that have to be made are then
+/// made once.
+fn cut(rows: usize, columns: usize) -> (usize, usize) {
+    let threads = rayon::current_num_threads();
+    let wanted = if threads == 1 { 1 } else { TASKS * threads };
+    let blocks = columns.div_ceil(BLOCK);
+    let least = columns.div_ceil(COLUMNS).max(wanted.min(blocks / FEWEST_BLOCKS)).max(1);
+    let equal = (least..=blocks.min(2 * least)).find(|n| blocks.is_multiple_of(*n));
+    let (mut by_rows, by_columns) = (rows.div_ceil(ROWS), equal.unwrap_or(least));
+    while by_rows * by_columns < wanted && rows / (by_rows + 1) >= FEWEST_ROWS {
+        by_rows += 1;
+    }
+    (by_rows, by_columns)
 }
 
 /// A block of the result for one thread.
@@ -213,6 +179,7 @@ impl Task<'_> {
         // SAFETY: the caller's promise; the buffer is a whole block.
         unsafe {
             if high.is_multiple_of(SIDE) && wide == BLOCK {
+                expect(c, row, high);
                 scale(beta, c, row, (high, wide));
                 kernel(high, (a, a_row), b, steps, (c, row), beta != 0.0);
                 return;
@@ -224,6 +191,17 @@ impl Task<'_> {
             }
             kernel(high, (a, a_row), b, steps, (aside.as_mut_ptr(), BLOCK), beta != 0.0);
             copy((aside.as_ptr(), BLOCK), (c, row), (high, wide));
+        }
+    }
+}
+
+/// Fetches a block's lines to write, so that its sums need not wait for them at the end.
+unsafe fn expect(c: *mut f32, row: usize, high: usize) {
+    for r in 0..high {
+        let line = c.wrapping_add(r * row);
+        // SAFETY: fetching has no effect but in time; whatever CPU has AMX has the instruction.
+        unsafe {
+            asm!("prefetchw [{0}]", "prefetchw [{0} + 64]", in(reg) line, options(nostack, preserves_flags));
         }
     }
 }
@@ -314,9 +292,19 @@ unsafe fn kernel(
                 "tileloadd tmm6, [{b} + {b_row}]",
                 "tileloadd tmm7, [{b} + {b_row} + 64]",
                 "tdpbf16ps tmm0, tmm4, tmm6",
+                // The next step's lines of the panel, between products: they come from the second-level cache.
+                ".irp line, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10",
+                "prefetcht0 [{b} + 2048 + 64 * \\line]",
+                ".endr",
                 "tdpbf16ps tmm1, tmm4, tmm7",
                 "tileloadd tmm5, [{a_low} + {a_row}]",
+                ".irp line, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21",
+                "prefetcht0 [{b} + 2048 + 64 * \\line]",
+                ".endr",
                 "tdpbf16ps tmm2, tmm5, tmm6",
+                ".irp line, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31",
+                "prefetcht0 [{b} + 2048 + 64 * \\line]",
+                ".endr",
                 "tdpbf16ps tmm3, tmm5, tmm7",
                 "add {a}, 64",
                 "add {a_low}, 64",
@@ -385,7 +373,7 @@ unsafe fn kernel(
 /// Multiplies tiles in registers; returns the multiplications and additions that this was.
 ///
 /// # Safety
-/// The CPU has [`Isa::Amx`].
+/// The CPU has AMX.
 pub(crate) unsafe fn in_registers(rounds: usize) -> u64 {
     // SAFETY: the caller's promise.
     unsafe {
