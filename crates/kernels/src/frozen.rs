@@ -98,6 +98,12 @@ impl FrozenWeight {
         }
     }
 
+    /// Floats of memory that a product with a frozen weight takes beside its operands and its result, where the other
+    /// operand has so many rows and columns: those of the operand as bf16, where they are rounded all at once.
+    pub fn set_aside(rows: usize, width: usize, compute: Compute) -> usize {
+        if compute == Compute::Bf16 && product::rounds_first(rows) { rows * width.div_ceil(2) } else { 0 }
+    }
+
     /// The number of out features, N.
     pub fn out_features(&self) -> usize {
         self.out

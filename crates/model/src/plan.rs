@@ -8,7 +8,7 @@ use crate::head::CHUNK;
 use crate::layer::Layer;
 use crate::stream::WINDOW;
 use crate::{Model, Recompute};
-use sibo_kernels::frozen::FrozenWeight;
+use sibo_kernels::frozen::{Compute, FrozenWeight};
 use std::sync::Arc;
 
 /// What a step is asked to do.
@@ -187,17 +187,19 @@ impl Model {
         let arch = &self.arch;
         let (d, f, t) = (arch.width, arch.inner, input.tokens);
         let gated = usize::from(arch.names.gate.is_some());
+        let compute = self.frozen_weights().first().map_or(Compute::F32, |w| w.compute());
+        let aside = |rows: usize, width: usize| FrozenWeight::set_aside(rows, width, compute);
         let head = match arch.head {
             HeadKind::CausalLm => {
                 let rows = input.labelled.min(CHUNK);
-                rows * (arch.vocab + 2 * d) + input.labelled * 3 * d + 2 * t * d
+                rows * (arch.vocab + 2 * d) + aside(rows, arch.vocab) + input.labelled * 3 * d + 2 * t * d
             }
             _ => input.labelled * 6 * d + 2 * t * d,
         };
         // Post-norm also holds the gradient of the sum that the second norm read.
         let rows = 5 + usize::from(arch.block == Block::PostNorm);
-        let ffn = t * ((1 + 2 * gated) * f + rows * d);
-        let attention = t * (2 * arch.q_width() + 2 * arch.kv_width() + rows * d);
+        let ffn = t * ((1 + 2 * gated) * f + rows * d) + aside(t, f);
+        let attention = t * (2 * arch.q_width() + 2 * arch.kv_width() + rows * d) + aside(t, arch.q_width());
         (head * 4, ffn.max(attention) * 4)
     }
 }

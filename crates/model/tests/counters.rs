@@ -60,9 +60,10 @@ fn the_formula_is_what_the_kernels_count() {
 }
 
 /// The tiny models of the parity tests, with rows long enough that activations outweigh the rest.
-fn counted(model: &str, adapter: Value, recompute: usize) -> (usize, usize) {
+fn counted(model: &str, adapter: Value, recompute: usize, compute: Compute) -> (usize, usize) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/models").join(model);
-    let mut model = Model::load(&folder, &LoadOptions::default()).unwrap().model;
+    let options = LoadOptions { compute, ..LoadOptions::default() };
+    let mut model = Model::load(&folder, &options).unwrap().model;
     let config = sibo_peft::AdapterConfig::from_recipe("test", &adapter).unwrap();
     model.attach(&config, 3).unwrap();
     let rows: Vec<Row> = (0..300u64)
@@ -101,12 +102,14 @@ fn the_plan_is_what_is_allocated() {
         ("bert-classifier", json!({"method": "pfeiffer", "bottleneck_size": 7})),
     ] {
         for recompute in [0, 1, 9] {
-            let (planned, measured) = counted(model, adapter.clone(), recompute);
-            let ratio = planned as f64 / measured as f64;
-            assert!(
-                (0.9..1.1).contains(&ratio),
-                "{model}, recompute {recompute}: planned {planned}, allocated {measured} ({ratio:.2})"
-            );
+            for compute in [Compute::F32, Compute::Bf16] {
+                let (planned, measured) = counted(model, adapter.clone(), recompute, compute);
+                let ratio = planned as f64 / measured as f64;
+                assert!(
+                    (0.9..1.1).contains(&ratio),
+                    "{model}, {compute:?}, recompute {recompute}: planned {planned}, allocated {measured} ({ratio:.2})"
+                );
+            }
         }
     }
 }

@@ -28,6 +28,17 @@ pub(super) fn forward(w: &Panels, x: &Rows, y: &mut Rows) {
     multiply(w, x, target, Direction::Forward);
 }
 
+/// Whether a product rounds all of its left operand, of so many rows, before it starts.
+pub(super) fn rounds_first(rows: usize) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return isa() == Isa::Amx && rows > FEWEST_TILED;
+    #[cfg(not(target_arch = "x86_64"))]
+    return {
+        let _ = rows;
+        false
+    };
+}
+
 /// dx = beta dx + dy W; dy (T, N), dx (T, K).
 pub(super) fn backward(w: &Panels, dy: &Rows, beta: f32, dx: &mut Rows) {
     let target = Target { alpha: 1.0, beta, c: dx.data_mut().as_mut_ptr(), row: w.facts().inp };
@@ -61,7 +72,7 @@ fn multiply(w: &Panels, x: &Rows, target: Target, direction: Direction) {
     // pairs are multiplied only where the CPU can.
     unsafe {
         #[cfg(target_arch = "x86_64")]
-        if isa == Isa::Amx && depth > 0 && x.rows() > FEWEST_TILED {
+        if rounds_first(x.rows()) && depth > 0 {
             let right = |columns, steps, buffer| Pairs(operands).right(isa, columns, steps, PANEL, buffer);
             tiles::multiply(&Halves::of(x), columns, right, target);
             return;
