@@ -7,6 +7,7 @@ mod describe;
 mod exit;
 mod interrupt;
 mod leaks;
+mod looks;
 mod machine;
 mod output;
 mod places;

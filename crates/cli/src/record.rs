@@ -6,11 +6,14 @@ use serde_json::{Map, Value, json};
 use sibo_report::jsonl::Writer;
 use sibo_report::number;
 use sibo_report::tensorboard::EventWriter;
-use sibo_train::events::{EvalRecord, Event, Facts, Observer, StepRecord};
+use sibo_train::events::{EvalRecord, Event, Facts, LookRecord, Observer, StepRecord};
+use sibo_train::probe::LayerLook;
 use std::path::Path;
 
 /// The file with one JSON object for each step and evaluation.
 pub(crate) const METRICS: &str = "metrics.jsonl";
+/// The kind of a line about the tokens of validation rows, layer by layer.
+pub(crate) const PROBE: &str = "probe";
 /// The folder that TensorBoard reads.
 const TENSORBOARD: &str = "tensorboard";
 
@@ -97,6 +100,28 @@ impl Recorder {
         self.say(format!("step {:>6}  validation: {}{best}", r.step, scores.join(", ")));
     }
 
+    fn looked(&mut self, r: &LookRecord) {
+        let mut record = Map::new();
+        record.insert("kind".into(), json!(PROBE));
+        record.insert("step".into(), json!(r.step));
+        record.insert("epoch".into(), json!(r.epoch));
+        record.insert("h0_norm".into(), json!(r.h0_norm));
+        let mut put = |name: &str, of: fn(&LayerLook) -> f64| {
+            record.insert(name.into(), json!(r.layers.iter().map(of).collect::<Vec<f64>>()));
+        };
+        put("similarity", |l| l.similarity);
+        put("x_norm", |l| l.x_norm);
+        put("h0_cosine", |l| l.h0_cosine);
+        put("h0_share", |l| l.h0_share);
+        self.write(r.step, record);
+        if let Some(last) = r.layers.last() {
+            self.say(format!(
+                "step {:>6}  tokens of the last layer: mean cosine {:.3}, share of h0 {:.3}",
+                r.step, last.similarity, last.h0_share
+            ));
+        }
+    }
+
     fn say(&self, line: String) {
         match &self.meter {
             Some(meter) => meter.note(line),
@@ -122,6 +147,7 @@ impl Observer for Recorder {
                 }
             }
             Event::Evaluated(record) => self.evaluated(record),
+            Event::Looked(record) => self.looked(record),
             Event::Checkpoint { step, folder } => {
                 self.say(format!("step {step:>6}  checkpoint {}", folder.display()));
             }
@@ -138,14 +164,27 @@ impl Drop for Recorder {
 
 impl Files {
     fn write(&mut self, step: u64, record: Map<String, Value>) -> Result<(), sibo_report::ReportError> {
+        let probe = record.get("kind").is_some_and(|kind| kind == PROBE);
         let scalars: Vec<(String, f64)> = record
             .iter()
             .filter(|(name, _)| !["step", "epoch"].contains(&name.as_str()))
-            .filter_map(|(name, value)| Some((scalar_name(name), value.as_f64()?)))
+            .flat_map(|(name, value)| scalars(name, value, probe))
             .collect();
         self.metrics.write(&record)?;
         let scalars: Vec<(&str, f64)> = scalars.iter().map(|(name, value)| (name.as_str(), *value)).collect();
         self.events.scalars(step, wall_time(), &scalars)
+    }
+}
+
+/// One number, or one for each layer.
+fn scalars(name: &str, value: &Value, probe: bool) -> Vec<(String, f64)> {
+    match value {
+        Value::Array(layers) => {
+            let of = |(l, v): (usize, &Value)| Some((format!("{PROBE}_{name}/layer_{l:02}"), v.as_f64()?));
+            layers.iter().enumerate().filter_map(of).collect()
+        }
+        one if probe => one.as_f64().map(|v| (format!("{PROBE}/{name}"), v)).into_iter().collect(),
+        one => one.as_f64().map(|v| (scalar_name(name), v)).into_iter().collect(),
     }
 }
 
@@ -261,6 +300,15 @@ mod tests {
         let losses: Vec<f64> = lines.iter().map(|l| l["loss"].as_f64().unwrap()).collect();
         assert_eq!(losses, [2.5, 2.5, 1.25]);
         assert_eq!(lines[2]["peak_memory_mib"], 3.0);
+        let layer = LayerLook { similarity: 0.25, x_norm: 3.0, h0_cosine: 0.5, h0_share: 0.75 };
+        let look = LookRecord { step: 3, epoch: 0.3, h0_norm: 1.5, layers: vec![layer; 2], seconds: 0.1 };
+        second.event(&Event::Looked(&look));
+        let lines = sibo_report::jsonl::read::<Value>(&dir.path().join(METRICS)).unwrap().records;
+        assert_eq!((&lines[3]["kind"], &lines[3]["similarity"]), (&json!("probe"), &json!([0.25, 0.25])));
+        assert_eq!(
+            scalars("h0_share", &lines[3]["h0_share"], true)[1],
+            ("probe_h0_share/layer_01".into(), 0.75)
+        );
         assert!(dir.path().join(TENSORBOARD).read_dir().unwrap().count() == 1);
     }
 

@@ -13,7 +13,7 @@ use crate::stream::{Pass, Stream};
 use sibo_kernels::drop::DropKey;
 use sibo_kernels::rope::RopeTable;
 use sibo_kernels::{Rows, elementwise, loss};
-use sibo_peft::{Adapter, Call, DropSource, Params, Site};
+use sibo_peft::{Adapter, Call, DropSource, Params, See, Seen, Site};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -165,7 +165,7 @@ impl Model {
     /// Sum of the losses without a backward pass and without dropout.
     pub fn loss(&mut self, batch: &Batch, labels: &Labels) -> StepOutput {
         let (h0, last) = self.run(batch, |_, _| {});
-        let call = Call { h0: &h0, drop: None };
+        let call = Call { h0: &h0, drop: None, seen: None };
         let cx = Context { arch: &self.arch, batch, rope: None, call, dropout: NO_DROPOUT, tap: None };
         let norm = self.final_norm.as_ref();
         let (sum, _) =
@@ -194,7 +194,7 @@ impl Model {
         let pass = Pass::new(&self.layers, self.stream.as_deref(), (0..self.layers.len()).chain(down));
         let run = Run { pass: &pass, lowest, recompute: recompute.into() };
         let (h0, last, tape) = self.forward_taped(batch, tables.as_ref(), source, base, &run);
-        let call = Call { h0: &h0, drop: source };
+        let call = Call { h0: &h0, drop: source, seen: None };
         let cx = Context { arch: &self.arch, batch, rope: tables.as_ref(), call, dropout: base, tap: None };
         let wanted = lowest.is_some();
         let norm = self.final_norm.as_ref();
@@ -270,6 +270,22 @@ impl Model {
         }
     }
 
+    /// What the branches of every layer add: `see(branch, rows, to)`, the rows that they are added to beside them.
+    pub fn branch_outputs(&self, batch: &Batch, see: See<'_>) {
+        let tables = self.tables(batch);
+        let embedding_cx = EmbeddingContext::new(batch, 0.0, None);
+        let (h0, _) = self.embedding.forward(&embedding_cx, &self.params, self.arch.width);
+        let seen = Seen::new(see);
+        let mut x = h0.copy();
+        let pass = Pass::up(&self.layers, self.stream.as_deref());
+        for l in 0..pass.len() {
+            let layer = pass.layer(l);
+            let mut cx = self.context(batch, tables.as_ref(), &h0, None);
+            cx.call.seen = Some(&seen);
+            x = layer.forward(&cx, &self.params, &x, None).0;
+        }
+    }
+
     /// The final norm, where there is one.
     pub(crate) fn normed(&self, rows: &Rows) -> Rows {
         match &self.final_norm {
@@ -296,7 +312,8 @@ impl Model {
         h0: &'a Rows,
         drop: Option<DropSource<'a>>,
     ) -> Context<'a> {
-        Context { arch: &self.arch, batch, rope, call: Call { h0, drop }, dropout: NO_DROPOUT, tap: None }
+        let call = Call { h0, drop, seen: None };
+        Context { arch: &self.arch, batch, rope, call, dropout: NO_DROPOUT, tap: None }
     }
 
     /// Rotary tables for a batch, with those of rows that `dynamic` scaling treats on their own.
@@ -332,7 +349,7 @@ impl Model {
     ) -> (Rows, Rows, Tape) {
         let embedding_cx = EmbeddingContext::new(batch, base.embedding, source);
         let (h0, embedding) = self.embedding.forward(&embedding_cx, &self.params, self.arch.width);
-        let call = Call { h0: &h0, drop: source };
+        let call = Call { h0: &h0, drop: source, seen: None };
         let cx = Context { arch: &self.arch, batch, rope: tables, call, dropout: base, tap: None };
         let mut x = h0.copy();
         let mut inputs = Vec::new();

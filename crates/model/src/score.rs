@@ -28,7 +28,7 @@ impl Model {
     /// Scores (n, V) for hidden states (n, D) behind the final norm.
     pub fn token_scores(&self, hidden: &Rows) -> Rows {
         // No branch of a head is ever injected, so no h0 is read.
-        let call = sibo_peft::Call { h0: hidden, drop: None };
+        let call = sibo_peft::Call { h0: hidden, drop: None, seen: None };
         self.causal_head().forward(&call, &self.params, hidden).0
     }
 
@@ -60,7 +60,7 @@ impl Model {
             _ => return None,
         };
         let first = head::pick(last_hidden, &crate::model::first_tokens(batch));
-        let call = sibo_peft::Call { h0: &first, drop: None };
+        let call = sibo_peft::Call { h0: &first, drop: None, seen: None };
         Some(head::tanh(&pooler.forward(&call, &self.params, &first).0))
     }
 

@@ -9,6 +9,7 @@ use crate::{Dial, H0, Params, Site};
 use sibo_kernels::drop::{self, DropKey};
 use sibo_kernels::mix::{self, H0Scale};
 use sibo_kernels::{Rows, elementwise};
+use std::cell::RefCell;
 
 /// Where dropout masks come from: the address of each row (architecture.md, seam 4).
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +29,27 @@ pub struct Call<'a> {
     pub h0: &'a Rows,
     /// Dropout is on if and only if this is there: a mode of the call, not a state of the module.
     pub drop: Option<DropSource<'a>>,
+    /// Sees what each branch adds, and to what; only probes ask for it.
+    pub seen: Option<&'a Seen<'a>>,
+}
+
+/// Is told, branch by branch, the rows that it adds (T, N) and those that it adds them to (T, N).
+pub type See<'a> = &'a mut dyn FnMut(&Branch, &Rows, &Rows);
+
+/// A visitor that a shared call can carry.
+pub struct Seen<'a>(RefCell<See<'a>>);
+
+impl<'a> Seen<'a> {
+    /// Around `see`.
+    pub fn new(see: See<'a>) -> Self {
+        Seen(RefCell::new(see))
+    }
+}
+
+impl std::fmt::Debug for Seen<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Seen")
+    }
 }
 
 /// The two input-driven methods.
@@ -93,6 +115,11 @@ impl Branch {
     /// out += f(drop(x~)), or drop(f(x~)); x is (T, K), out (T, N).
     pub fn forward(&self, call: &Call, params: &Params, x: &Rows, out: &mut Rows) -> BranchSaved {
         let input = self.read(call, params, x);
+        if let Some(seen) = call.seen {
+            let mut given = Rows::zeros(out.rows(), out.width());
+            self.add(params, input.rows(), &mut given);
+            (seen.0.borrow_mut())(self, &given, out);
+        }
         let Some(keys) = self.mask_keys(call).filter(|_| self.drop_output) else {
             return self.add(params, input.rows(), out);
         };

@@ -1,7 +1,8 @@
 //! What a run tells while it runs, and what it leaves. The library prints nothing: an [`Observer`] does.
 
 use crate::memory::MemoryPlan;
-use serde::Serialize;
+use crate::probe::LayerLook;
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// Listens to a run. Any `FnMut(&Event)` is one.
@@ -34,6 +35,8 @@ pub enum Event<'a> {
     Evaluating(usize),
     /// After each evaluation.
     Evaluated(&'a EvalRecord),
+    /// After each look at the tokens of validation rows.
+    Looked(&'a LookRecord),
     /// A checkpoint has been written.
     Checkpoint {
         /// After this many steps.
@@ -137,6 +140,21 @@ impl EvalRecord {
     }
 }
 
+/// The tokens of the same rows, layer by layer, at some step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LookRecord {
+    /// Steps done.
+    pub step: usize,
+    /// Passes over the data done, with fractions.
+    pub epoch: f64,
+    /// Mean norm of a token's h0, what enters the first layer.
+    pub h0_norm: f64,
+    /// Layer 0 is h0, L the output of the last.
+    pub layers: Vec<LayerLook>,
+    /// Wall time, seconds.
+    pub seconds: f64,
+}
+
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -173,6 +191,8 @@ pub struct Outcome {
     pub records: Vec<StepRecord>,
     /// Every evaluation, those before a resume counted.
     pub evaluations: Vec<EvalRecord>,
+    /// Every look at the tokens, those before a resume counted.
+    pub looks: Vec<LookRecord>,
     /// The best evaluation; the model holds its values if `load_best_model_at_end` says so.
     pub best: Option<Best>,
     /// The step whose values the model holds.

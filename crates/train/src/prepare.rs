@@ -2,6 +2,7 @@
 
 use crate::data::{self, Dataset, Limits};
 use crate::memory::MemoryPlan;
+use crate::probe::{self, ProbeRow};
 use crate::recipe::{ComputeChoice, Recipe, Source, Training, VALIDATION_ROWS};
 use crate::validate::Validation;
 use crate::{Error, Outcome, batches, card, checkpoint};
@@ -117,6 +118,15 @@ pub fn prepare(recipe: &Recipe, places: &Places, now: i64) -> Result<Prepared, E
         metrics,
         notes,
     })
+}
+
+impl Prepared {
+    /// What `probe_every` looks at: the first validation rows, or training rows where there are none.
+    pub fn probe_rows(&self, training: &Training) -> Vec<ProbeRow> {
+        let data = self.validation.as_ref().unwrap_or(&self.train);
+        let limit = if training.probe_every.is_some() { probe::ROWS } else { 0 };
+        probe::rows(data, &self.tokenizer, limit)
+    }
 }
 
 /// How `model` is asked about a recipe's task; a class head reads no words.

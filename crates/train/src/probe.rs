@@ -3,12 +3,39 @@
 
 use crate::Error;
 use crate::data::Dataset;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sibo_kernels::Rows;
 use sibo_kernels::probe::mean_pairwise_cosine;
 use sibo_model::{Batch, Model, Row};
 use sibo_tasks::stats::{self, Interval, LEVEL};
 use sibo_text::Tokenizer;
+
+/// Rows that are looked at while a run trains, and by default in a study.
+pub const ROWS: usize = 40;
+
+/// One layer in a few numbers, as runs and studies keep it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct LayerLook {
+    /// Mean cosine of all pairs of tokens.
+    pub similarity: f64,
+    /// Mean norm of a state.
+    pub x_norm: f64,
+    /// Mean cosine with h0.
+    pub h0_cosine: f64,
+    /// Mean least-squares coefficient on h0.
+    pub h0_share: f64,
+}
+
+impl From<&LayerProbe> for LayerLook {
+    fn from(p: &LayerProbe) -> Self {
+        LayerLook {
+            similarity: p.similarity.estimate,
+            x_norm: p.x_norm,
+            h0_cosine: p.h0_cosine,
+            h0_share: p.h0_share,
+        }
+    }
+}
 
 /// A sequence to look at.
 #[derive(Debug, Clone, PartialEq)]

@@ -191,6 +191,50 @@ pub fn mean_ratio(sites: &[SiteProfile], kinds: &[&str]) -> Option<f64> {
     (!ratios.is_empty()).then(|| ratios.iter().sum::<f64>() / ratios.len() as f64)
 }
 
+/// The mean over the model's branches of the variance of what they add, as a share of the variance of what they add it
+/// to: variance over the tokens that count, summed over columns. None without branches.
+pub fn branch_share(model: &Model, rows: &[ProbeRow], batch: usize) -> Result<Option<f64>, Error> {
+    check(rows)?;
+    let mut sums: BTreeMap<(usize, Site), [Spread; 2]> = BTreeMap::new();
+    for chunk in rows.chunks(batch.max(1)) {
+        let (packed, tokens) = pack(model, chunk)?;
+        let tokens: Vec<usize> = tokens.concat();
+        model.branch_outputs(&packed, &mut |branch, added, to| {
+            let [own, joined] = sums.entry((branch.layer, branch.site)).or_default();
+            own.take(added, &tokens);
+            joined.take(to, &tokens);
+        });
+    }
+    let shares: Vec<f64> =
+        sums.values().map(|[own, joined]| over(own.variance(), joined.variance())).collect();
+    Ok((!shares.is_empty()).then(|| shares.iter().sum::<f64>() / shares.len() as f64))
+}
+
+/// Sums from which a variance follows.
+#[derive(Default)]
+struct Spread {
+    tokens: usize,
+    sums: Vec<f64>,
+    squares: f64,
+}
+
+impl Spread {
+    fn take(&mut self, rows: &Rows, tokens: &[usize]) {
+        self.sums.resize(rows.width(), 0.0);
+        for &t in tokens {
+            self.sums.iter_mut().zip(rows.row(t)).for_each(|(s, v)| *s += f64::from(*v));
+            self.squares += dot(rows.row(t), rows.row(t));
+        }
+        self.tokens += tokens.len();
+    }
+
+    fn variance(&self) -> f64 {
+        let n = self.tokens.max(1) as f64;
+        let of_means: f64 = self.sums.iter().map(|s| (s / n).powi(2)).sum();
+        (self.squares / n - of_means).max(0.0)
+    }
+}
+
 /// Norms where branches read. A site that is not as wide as h0 takes no h0, and is left out.
 fn sites(model: &Model, rows: &[ProbeRow], batch: usize) -> Result<Vec<SiteProfile>, Error> {
     let mut values: BTreeMap<(usize, Site), [Vec<f64>; 3]> = BTreeMap::new();

@@ -7,9 +7,10 @@ mod progress;
 use crate::batches::Feed;
 use crate::checkpoint::{self, Checkpoint, State};
 use crate::data::Dataset;
-use crate::events::{Best, EvalRecord, Event, Observer, Outcome, StepRecord};
+use crate::events::{Best, EvalRecord, Event, LookRecord, Observer, Outcome, StepRecord};
 use crate::memory::{self, MemoryPlan};
 use crate::optim::{self, Optimiser};
+use crate::probe::{self, LayerLook, ProbeRow};
 use crate::recipe::Training;
 use crate::schedule::Schedule;
 use crate::validate::{Validation, measure};
@@ -30,6 +31,8 @@ pub struct Settings {
     pub seed: u64,
     /// The run's folder; without one nothing is written, and the best adapter is kept in memory.
     pub run_dir: Option<PathBuf>,
+    /// What `probe_every` looks at ([`crate::Dataset`]'s own rows, see [`probe::rows`]); with fewer than two, nothing.
+    pub probe_rows: Vec<ProbeRow>,
 }
 
 /// Trains the adapter that is attached to `model`.
@@ -51,6 +54,9 @@ pub fn train(
     while run.step < run.total && !run.out_of_patience() {
         if !run.take_step(interrupt)? {
             return run.interrupted();
+        }
+        if run.look_due() {
+            run.look()?;
         }
         if run.evaluation_due() {
             run.evaluate()?;
@@ -84,6 +90,7 @@ struct Run<'a> {
     since_best: usize,
     records: Vec<StepRecord>,
     evaluations: Vec<EvalRecord>,
+    looks: Vec<LookRecord>,
     guard: guard::Guard,
     /// Layers that are computed again on the way back.
     recompute: Recompute,
@@ -135,6 +142,7 @@ impl<'a> Run<'a> {
             since_best: 0,
             records: vec![],
             evaluations: vec![],
+            looks: vec![],
             guard: guard::Guard::default(),
             recompute: plan.recomputed.into(),
             began: Instant::now(),
@@ -151,6 +159,9 @@ impl<'a> Run<'a> {
         };
         run.turn_lambda(run.step.saturating_sub(1));
         run.tell_facts(plan, notes);
+        if run.step == 0 && run.look_due() {
+            run.look()?;
+        }
         if run.step == 0 && training.eval_on_start && validation.is_some() {
             run.evaluate()?;
         }
@@ -275,6 +286,23 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// Looks at the tokens: nothing of the run changes, and nothing random is drawn.
+    fn look(&mut self) -> Result<(), Error> {
+        let began = Instant::now();
+        let batch = self.training().per_device_eval_batch_size;
+        let layers = probe::probe(self.model, &self.settings.probe_rows, batch)?;
+        let record = LookRecord {
+            step: self.step,
+            epoch: self.epoch(),
+            h0_norm: layers.first().map_or(f64::NAN, |l| l.h0_norm),
+            layers: layers.iter().map(LayerLook::from).collect(),
+            seconds: began.elapsed().as_secs_f64(),
+        };
+        self.observer.event(&Event::Looked(&record));
+        self.looks.push(record);
+        Ok(())
+    }
+
     fn keep_best(&mut self, value: f64) -> Result<(), Error> {
         let training = self.training();
         self.since_best = 0;
@@ -303,6 +331,7 @@ impl<'a> Run<'a> {
             best: self.best.clone(),
             since_best: self.since_best,
             evaluations: self.evaluations.clone(),
+            looks: self.looks.clone(),
             isa: sibo_kernels::isa::isa().name().into(),
         };
         let keep = self.settings.training.save_total_limit;

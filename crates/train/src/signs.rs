@@ -17,6 +17,9 @@ pub const UNCHANGED: f64 = 0.005;
 /// h0 that is smaller than this share of x hardly changes what a branch reads.
 pub const NEGLIGIBLE: f64 = 0.1;
 
+/// Branches whose output has come to vary by this share of what it joins do act.
+pub const ACTS: f64 = 0.01;
+
 /// Losses are compared between the first and the last of so many parts of a run.
 const PARTS: usize = 5;
 
@@ -48,6 +51,17 @@ pub enum Sign {
         /// Mean |h0| / |x| over the sites.
         ratio: f64,
     },
+    /// The branches act, and the loss does not fall.
+    OnlyNoise {
+        /// The share of what it joins by which a branch's output varied before training.
+        before: f64,
+        /// And after it.
+        after: f64,
+        /// Where the loss began.
+        first: f64,
+        /// Where it ended.
+        last: f64,
+    },
     /// lambda is above zero and no branch reads h0.
     NoSite,
     /// The difference in score cannot be told from chance.
@@ -77,6 +91,10 @@ impl fmt::Display for Sign {
             Sign::H0Negligible { ratio } => write!(
                 f,
                 "h0 is negligible where it is mixed in: |h0| is {ratio:.3} of |x|, so lambda mostly rescales x; h0 = \"rms\" brings h0 to the size of x"
+            ),
+            Sign::OnlyNoise { before, after, first, last } => write!(
+                f,
+                "the branches may add only noise: the variance of what they add rose from {before:.3} to {after:.3} of that of what they join, and the training loss hardly fell ({first:.3} to {last:.3}); try a lower learning rate, other sites, or lambda = 0"
             ),
             Sign::NoSite => write!(
                 f,
@@ -112,14 +130,47 @@ pub fn stalled(losses: &[f64]) -> Option<Sign> {
     (first - last < LEARNED * first.abs()).then_some(Sign::Stalled { first, last })
 }
 
-/// What a person should know of a boosted run that stands alone: a stall, and sizes of h0 on a few of its rows.
-pub fn of_run(prepared: &Prepared, losses: &[f64], batch: usize) -> Result<Vec<Sign>, Error> {
+/// The branches of a boosted run: the share of what it joins by which their output varies, before and after training
+/// ([`profile::branch_share`]), and the losses between. A loss that did not fall because nothing acted is a stall.
+pub fn only_noise((before, after): (f64, f64), losses: &[f64]) -> Option<Sign> {
+    let (first, last) = ends(losses)?;
+    let fell = first - last >= LEARNED * first.abs();
+    (after - before >= ACTS && !fell).then_some(Sign::OnlyNoise { before, after, first, last })
+}
+
+/// Rows on which a run that stands alone is looked at; few are enough for sizes.
+fn rows_of(prepared: &Prepared) -> Vec<probe::ProbeRow> {
+    let data = prepared.validation.as_ref().unwrap_or(&prepared.train);
+    probe::rows(data, &prepared.tokenizer, profile::SIZE_ROWS)
+}
+
+/// Before training: what [`of_run`] holds a boosted run's branches against.
+pub fn before_run(prepared: &Prepared, batch: usize) -> Result<Option<f64>, Error> {
+    let boosted = prepared.model.adapter().is_some_and(|a| !a.config.sibo.is_plain());
+    let rows = if boosted { rows_of(prepared) } else { vec![] };
+    if rows.len() < 2 { Ok(None) } else { profile::branch_share(&prepared.model, &rows, batch) }
+}
+
+/// What a person should know of a boosted run that stands alone: a stall or noise, and sizes of h0 on a few of its
+/// rows; `before` is [`before_run`]'s.
+pub fn of_run(
+    prepared: &Prepared,
+    losses: &[f64],
+    before: Option<f64>,
+    batch: usize,
+) -> Result<Vec<Sign>, Error> {
     let model = &prepared.model;
     let Some(adapter) = model.adapter().filter(|a| !a.config.sibo.is_plain()) else { return Ok(vec![]) };
-    let data = prepared.validation.as_ref().unwrap_or(&prepared.train);
-    let rows = probe::rows(data, &prepared.tokenizer, profile::SIZE_ROWS);
+    let rows = rows_of(prepared);
+    let shares = match rows.len() < 2 {
+        true => None,
+        false => before.zip(profile::branch_share(model, &rows, batch)?),
+    };
+    let noise = shares.and_then(|shares| only_noise(shares, losses));
     let ratio = if rows.len() < 2 { None } else { profile::injected_ratio(model, &rows, batch)? };
-    let found = [no_site(true, adapter.injected.len()), stalled(losses), ratio.and_then(negligible)];
+    // Noise is a stall of which more is known.
+    let stall = noise.or_else(|| stalled(losses));
+    let found = [no_site(true, adapter.injected.len()), stall, ratio.and_then(negligible)];
     Ok(found.into_iter().flatten().collect())
 }
 

@@ -93,6 +93,11 @@ pub(crate) fn bits(model: &Model) -> Vec<u32> {
 
 /// A folder with a random model of that `kind` (`llama`, `bert`) and the tokenizer fixture that fits it.
 pub(crate) fn folder(dir: &Path, kind: &str) -> PathBuf {
+    folder_with(dir, kind, 1.0)
+}
+
+/// The same with token embeddings of `size` times the values, and a head of its own where that is not 1.
+pub(crate) fn folder_with(dir: &Path, kind: &str, size: f32) -> PathBuf {
     let (tokenizer, vocab) = if kind == "bert" { ("bert", 211) } else { ("chatml", 331) };
     let out = dir.join(kind);
     std::fs::create_dir_all(&out).unwrap();
@@ -101,14 +106,19 @@ pub(crate) fn folder(dir: &Path, kind: &str) -> PathBuf {
         let entry = entry.unwrap();
         std::fs::copy(entry.path(), out.join(entry.file_name())).unwrap();
     }
-    let (config, shapes) = if kind == "bert" { bert(vocab) } else { llama(vocab) };
+    let (mut config, mut shapes) = if kind == "bert" { bert(vocab) } else { llama(vocab) };
+    if size != 1.0 {
+        config["tie_word_embeddings"] = json!(false);
+        shapes.push(("lm_head.weight".into(), vec![vocab, 12]));
+    }
     std::fs::write(out.join("config.json"), config.to_string()).unwrap();
     let values: Vec<(String, Vec<usize>, Vec<f32>)> = shapes
         .into_iter()
         .map(|(name, shape)| {
             let centre = if name.contains("norm") || name.contains("Norm") { 1.0 } else { 0.0 };
             let noise = init::normal(3, &name, shape.iter().product(), 0.15);
-            (name, shape, noise.into_iter().map(|v| v + centre).collect())
+            let size = if name.contains("embed_tokens") { size } else { 1.0 };
+            (name, shape, noise.into_iter().map(|v| size * v + centre).collect())
         })
         .collect();
     let tensors = values.iter().map(|(n, s, v)| (n.as_str(), s.as_slice(), v.as_slice()));

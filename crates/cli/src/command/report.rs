@@ -2,8 +2,9 @@
 
 use crate::app::{self, App};
 use crate::exit::usage;
+use crate::looks::{self, Looks};
 use crate::places;
-use crate::record::METRICS;
+use crate::record::{METRICS, PROBE};
 use serde_json::Value;
 use sibo_report::{
     Axis, Block, Cell, Column, Document, LineChart, Section, Series, Table, Tone, jsonl, number, terminal,
@@ -42,6 +43,8 @@ struct Run {
     toml: String,
     steps: Vec<Value>,
     evaluations: Vec<Value>,
+    /// The tokens of validation rows, layer by layer, where it was told to look.
+    looks: Vec<Value>,
     finished: bool,
 }
 
@@ -71,6 +74,11 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     }
     if !runs.is_empty() {
         app.out.result(terminal::table(&table(&runs), app.out.style()));
+        let looks = looks_of(&runs);
+        if !looks.is_empty() {
+            app.out.result("");
+            app.out.result(terminal::table(&looks::table(&looks), app.out.style()));
+        }
     }
     for (name, study) in &studies {
         app.out.result(format!("{name}: {}", study.verdict));
@@ -90,6 +98,7 @@ fn read(folder: &Path) -> anyhow::Result<Run> {
         toml: recipe.to_toml(),
         steps: kind("step"),
         evaluations: kind("evaluation"),
+        looks: kind(PROBE),
         finished: folder.join(checkpoint::ADAPTER).is_dir(),
     })
 }
@@ -137,6 +146,11 @@ fn document(runs: &[Run], studies: &[(String, Document)]) -> Document {
         curves.push(
             chart(runs, "Norm of the gradient", "norm", |r| points(&r.steps, "grad_norm"), true).into(),
         );
+        let looks = looks_of(runs);
+        if !looks.is_empty() {
+            let text = "How alike the tokens of the same validation rows became as the runs went on (`probe_every`).";
+            page.section("Over-smoothing over training", text).blocks = looks::blocks(&looks);
+        }
     }
     for (name, study) in studies {
         let facts: Vec<String> =
@@ -156,6 +170,10 @@ fn document(runs: &[Run], studies: &[(String, Document)]) -> Document {
         }
     }
     page
+}
+
+fn looks_of(runs: &[Run]) -> Vec<Looks> {
+    runs.iter().enumerate().filter_map(|(at, run)| Looks::of(&run.name, tone(runs, at), &run.looks)).collect()
 }
 
 fn count(n: usize, one: &str, many: &str) -> String {

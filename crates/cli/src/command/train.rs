@@ -101,6 +101,10 @@ struct Flags {
     /// Optimiser steps, instead of passes
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     max_steps: Option<String>,
+    /// Look at the tokens of 40 validation rows every so many steps, layer by layer: how alike they are, how large,
+    /// and how much of h0 is left; `sibo report` draws it over the run
+    #[arg(long, value_name = "N")]
+    probe_every: Option<String>,
     /// Keep only each layer's input and compute the layer again on the way back: less memory, more time
     #[arg(long)]
     recompute: bool,
@@ -138,6 +142,7 @@ impl Flags {
             ("training.learning_rate", self.learning_rate.clone()),
             ("training.num_train_epochs", self.num_train_epochs.clone()),
             ("training.max_steps", self.max_steps.clone()),
+            ("training.probe_every", self.probe_every.clone()),
             ("training.gradient_checkpointing", self.recompute.then(|| "true".to_string())),
             ("training.memory", text(&self.memory)),
             ("seed", self.seed.clone()),
@@ -165,13 +170,15 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     for line in prepared.notes.iter().cloned().chain(describe::adapter_lines(&prepared.model)) {
         app.out.note(line);
     }
+    let batch = recipe.training.per_device_eval_batch_size;
+    let before = signs::before_run(&prepared, batch)?;
     let outcome = train(&mut prepared, &recipe, resume.as_ref(), app)?;
     if outcome.end == End::Interrupted {
         return Err(stopped(&outcome, &run_dir).into());
     }
     let adapter = prepared.save(&recipe, &outcome)?;
     let losses: Vec<f64> = outcome.records.iter().map(|r| r.loss).collect();
-    let signs = signs::of_run(&prepared, &losses, recipe.training.per_device_eval_batch_size)?;
+    let signs = signs::of_run(&prepared, &losses, before, batch)?;
     show(&outcome, &prepared.model, &adapter, &recipe, &signs, app);
     Ok(())
 }
@@ -233,8 +240,12 @@ fn train(
     app: &App,
 ) -> anyhow::Result<Outcome> {
     let run_dir = &recipe.output_dir;
-    let settings =
-        Settings { training: recipe.training.clone(), seed: recipe.seed, run_dir: Some(run_dir.clone()) };
+    let settings = Settings {
+        training: recipe.training.clone(),
+        seed: recipe.seed,
+        run_dir: Some(run_dir.clone()),
+        probe_rows: prepared.probe_rows(&recipe.training),
+    };
     let mut recorder =
         Recorder::new(run_dir, resume.map(|c| c.step), recipe.training.logging_steps, app.out)?;
     interrupt::listen();

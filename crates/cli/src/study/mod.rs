@@ -49,8 +49,11 @@ pub(crate) struct StudyArgs {
     /// Cells at a time, each with its share of the threads: fewer where memory does not hold so many
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) jobs: u16,
+    /// Look at those rows every so many steps of each training too
+    #[arg(long, value_name = "N")]
+    pub(crate) probe_every: Option<usize>,
     /// Validation rows whose tokens are looked at, layer by layer; 0 looks at none
-    #[arg(long, value_name = "N", default_value_t = 40)]
+    #[arg(long, value_name = "N", default_value_t = sibo_train::probe::ROWS)]
     pub(crate) probe_rows: usize,
     /// The study's folder [default: the recipe's output_dir]; a study that was stopped there goes on
     #[arg(long, alias = "output", value_name = "FOLDER")]
@@ -86,6 +89,9 @@ impl Study {
         }
         for assignment in &args.set {
             recipe::set(&mut value, assignment)?;
+        }
+        if let Some(every) = args.probe_every {
+            recipe::set(&mut value, &format!("training.probe_every={every}"))?;
         }
         let recipe = Recipe::from_value(&place, &value)?;
         if !matches!(recipe.source, Source::Task { .. }) {

@@ -141,8 +141,33 @@ fn smoothing(page: &mut Document, f: &Finding, d: &Derived) {
         }
         .into(),
     );
+    if f.records.iter().any(|r| !r.looks.is_empty()) {
+        section.push(over_training(f).into());
+    }
     if let Some(text) = correlation(&f.records, d) {
         section.push(Block::Paragraph(text));
+    }
+}
+
+/// The last layer's similarity as training goes on.
+fn over_training(f: &Finding) -> LineChart {
+    let curve = |r: &Record| -> Vec<(f64, f64)> {
+        let point = |(step, layers): &(usize, Vec<cells::LayerLook>)| {
+            layers.last().map(|l| (*step as f64, l.similarity))
+        };
+        r.looks.iter().filter_map(point).collect()
+    };
+    let one = |(arm, tone): (String, Tone)| {
+        let runs: Vec<Vec<(f64, f64)>> = f.records.iter().filter(|r| r.arm == arm).map(curve).collect();
+        Series::over_runs(arm, tone, &runs)
+    };
+    LineChart {
+        title: "Token similarity over training".into(),
+        caption: "Mean of the seeds, the same validation rows each time.".into(),
+        x: Axis::new("optimiser step", 0),
+        y: Axis::new("mean cosine of a row's tokens, last layer", 3),
+        series: arms(f).into_iter().map(one).collect(),
+        band: Some("range of the seeds".into()),
     }
 }
 

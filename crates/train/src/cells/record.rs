@@ -2,7 +2,7 @@
 
 use super::{Cell, FILE};
 use crate::Error;
-use crate::probe::LayerProbe;
+pub use crate::probe::LayerLook;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sibo_tasks::Metric;
@@ -48,6 +48,13 @@ pub struct Record {
     pub before: Vec<LayerLook>,
     /// Tokens by layer after the last.
     pub after: Vec<LayerLook>,
+    /// Tokens by layer after some steps, with `probe_every`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub looks: Vec<(usize, Vec<LayerLook>)>,
+    /// How much of what they join the branches' outputs vary by, before the first step and after the last
+    /// ([`crate::profile::branch_share`]); none without branches, and in records of before 26 November 2026.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch_share: Option<(f64, f64)>,
 }
 
 /// One number of a cell, with the answers behind it.
@@ -69,30 +76,6 @@ pub struct Judged {
     pub stderr: Option<f64>,
     /// The answers, row by row.
     pub predictions: Predictions,
-}
-
-/// One layer of a [`crate::probe`].
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct LayerLook {
-    /// Mean cosine of all pairs of tokens.
-    pub similarity: f64,
-    /// Mean norm of a state.
-    pub x_norm: f64,
-    /// Mean cosine with h0.
-    pub h0_cosine: f64,
-    /// Mean least-squares coefficient on h0.
-    pub h0_share: f64,
-}
-
-impl From<&LayerProbe> for LayerLook {
-    fn from(p: &LayerProbe) -> Self {
-        LayerLook {
-            similarity: p.similarity.estimate,
-            x_norm: p.x_norm,
-            h0_cosine: p.h0_cosine,
-            h0_share: p.h0_share,
-        }
-    }
 }
 
 impl Record {

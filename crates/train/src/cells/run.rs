@@ -7,6 +7,7 @@ use crate::events::{End, Event};
 use crate::prepare::{self, Prepared};
 use crate::probe::{self, ProbeRow, probe};
 use crate::profile;
+use crate::recipe::Recipe;
 use crate::run::{Settings, train};
 use crate::study::Place;
 use crate::{Error, Outcome};
@@ -46,6 +47,10 @@ struct Trained {
     tokens_per_second: f64,
     peak_activations: u64,
     before: Vec<LayerLook>,
+    #[serde(default)]
+    looks: Vec<(usize, Vec<LayerLook>)>,
+    #[serde(default)]
+    branch_share: Option<f64>,
 }
 
 type Tell<'t> = &'t mut dyn FnMut(Now<'_>);
@@ -91,6 +96,8 @@ pub(super) fn run(
         sites: profile::injected_sites(model).into_iter().map(String::from).collect(),
         h0_ratio,
         after: look(model, &rows, batch)?,
+        looks: trained.looks,
+        branch_share: trained.branch_share.zip(branch_share(model, &rows, &own.recipe)?),
         losses: trained.losses,
         evaluations: trained.evaluations,
         holds_step: trained.holds_step,
@@ -129,13 +136,18 @@ fn trained(
         return read(&mark).map(Some);
     }
     let before = look(&prepared.model, rows, recipe.training.per_device_eval_batch_size)?;
+    let branch_share = branch_share(&prepared.model, rows, recipe)?;
     let resume = checkpoint::latest(run_dir)?;
     let mut losses = Losses::go_on(run_dir, resume.as_ref().map_or(0, |c| c.step))?;
     if resume.is_none() {
         checkpoint::claim(run_dir, Claim::Overwrite, &recipe.to_toml())?;
     }
-    let settings =
-        Settings { training: recipe.training.clone(), seed: recipe.seed, run_dir: Some(run_dir.clone()) };
+    let settings = Settings {
+        training: recipe.training.clone(),
+        seed: recipe.seed,
+        run_dir: Some(run_dir.clone()),
+        probe_rows: rows.to_vec(),
+    };
     let Prepared { model, train: data, validation, metrics, .. } = &mut *prepared;
     let validation = validation.as_ref().map(|data| crate::Validation { data, metrics: metrics.clone() });
     let mut observer = |event: &Event<'_>| {
@@ -149,7 +161,7 @@ fn trained(
         return Ok(None);
     }
     prepared.save(recipe, &outcome)?;
-    let done = finished(losses, &outcome, before);
+    let done = Trained { branch_share, ..finished(losses, &outcome, before) };
     let text = serde_json::to_string(&done).map_err(|e| Error::Refused(e.to_string()))?;
     sibo_files::write(&mark, text.as_bytes())?;
     checkpoint::tidy(run_dir)?;
@@ -165,6 +177,17 @@ fn finished(losses: Losses, outcome: &Outcome, before: Vec<LayerLook>) -> Traine
         tokens_per_second: outcome.tokens_per_second(),
         peak_activations: outcome.peak_activations,
         before,
+        looks: outcome.looks.iter().map(|l| (l.step, l.layers.clone())).collect(),
+        branch_share: None,
+    }
+}
+
+/// On a few rows, how much of what they join the branches vary by.
+fn branch_share(model: &Model, rows: &[ProbeRow], recipe: &Recipe) -> Result<Option<f64>, Error> {
+    let some = &rows[..rows.len().min(profile::SIZE_ROWS)];
+    match some.len() < 2 {
+        true => Ok(None),
+        false => profile::branch_share(model, some, recipe.training.per_device_eval_batch_size),
     }
 }
 

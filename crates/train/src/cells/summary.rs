@@ -161,9 +161,21 @@ pub fn signs_of(records: &[Record], a: &str, b: &str, comparison: Option<&Compar
     };
     let ratios: Vec<f64> = sibo.iter().filter_map(|r| r.h0_ratio).collect();
     let ratio = (!ratios.is_empty()).then(|| ratios.iter().sum::<f64>() / ratios.len() as f64);
+    let shares: Option<Vec<(f64, f64)>> = sibo.iter().map(|r| r.branch_share).collect();
+    let shares = shares.filter(|s| !s.is_empty()).map(|s| {
+        let mean = |of: fn(&(f64, f64)) -> f64| s.iter().map(of).sum::<f64>() / s.len() as f64;
+        (mean(|v| v.0), mean(|v| v.1))
+    });
+    // Where the plain loss falls, lambda is what a stall comes from.
+    let too_high = signs::too_high(&mean_losses(&plain), &mean_losses(&sibo));
+    let noise = match too_high {
+        Some(_) => None,
+        None => shares.and_then(|shares| signs::only_noise(shares, &mean_losses(&sibo))),
+    };
     [
         signs::no_site(true, sibo.iter().map(|r| r.injected).sum()),
-        signs::too_high(&mean_losses(&plain), &mean_losses(&sibo)),
+        too_high,
+        noise,
         similar(),
         ratio.and_then(signs::negligible),
         comparison.and_then(|c| {

@@ -290,6 +290,14 @@ fn records_become_scores_comparisons_and_signs() {
     let found = verdicts(&records, &pairs, &questions, &CompareOptions::default()).unwrap();
     assert!((found[0].1.difference() - (all[1].mean - all[0].mean)).abs() < 1e-12);
     assert_eq!(found[0].1.mcnemar.len(), 2);
+    // Two seeds and 17 rows: what was found is told as noise where its interval holds zero, and only there.
+    let signs = signs_of(&records, "lambda 0", "lambda 0.4", Some(&found[0].1));
+    let noise = signs.iter().any(|s| matches!(s, crate::signs::Sign::WithinNoise { .. }));
+    assert_eq!(noise, found[0].1.interval().holds_zero());
+    assert!(noise, "{:?}", found[0].1);
+    assert!(
+        records.iter().all(|r| r.branch_share.is_some_and(|(before, after)| before == 0.0 && after > 0.0))
+    );
     // A loss that stands still beside a plain one that falls.
     for record in &mut records {
         let steps = record.losses.len();

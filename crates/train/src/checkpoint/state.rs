@@ -1,7 +1,7 @@
 //! `state.json`: where a run stands, and by what it is known again.
 
 use crate::data::Dataset;
-use crate::events::{Best, EvalRecord};
+use crate::events::{Best, EvalRecord, LookRecord};
 use crate::run::Settings;
 use crate::{Error, Validation};
 use serde_json::{Value, json};
@@ -23,12 +23,15 @@ pub struct State {
     pub since_best: usize,
     /// All evaluations so far.
     pub evaluations: Vec<EvalRecord>,
+    /// All looks at the tokens so far.
+    pub looks: Vec<LookRecord>,
     /// The instruction set that computed it.
     pub isa: String,
 }
 
 /// Keys of `[training]` that change no bit of a result.
-pub(crate) const FREE: [&str; 5] = ["threads", "memory", "logging_steps", "save_steps", "save_total_limit"];
+pub(crate) const FREE: [&str; 6] =
+    ["threads", "memory", "logging_steps", "probe_every", "save_steps", "save_total_limit"];
 
 /// What makes a run this run and no other: whatever changes a bit of its result. Where it lies, how often it
 /// logs and saves, on how many threads and in how much memory it runs do not.
@@ -86,6 +89,7 @@ impl State {
             "best": self.best.as_ref().map(|b| json!({"step": b.step, "metric": b.metric, "value": b.value})),
             "evaluations_since_best": self.since_best,
             "evaluations": self.evaluations,
+            "looks": self.looks,
             "randomness": {
                 "order": "ChaCha8, keyed by seed and pass",
                 "dropout": "hash of seed, pass, row, layer, site, token, column",
@@ -127,6 +131,11 @@ impl State {
                 .iter()
                 .map(|e| read_evaluation(e).ok_or_else(|| bad("evaluations")))
                 .collect::<Result<_, _>>()?,
+            // Checkpoints of before there were looks have none.
+            looks: match &value["looks"] {
+                Value::Null => vec![],
+                looks => serde_json::from_value(looks.clone()).map_err(|_| bad("looks"))?,
+            },
             isa: value["instruction_set"].as_str().unwrap_or_default().into(),
         })
     }

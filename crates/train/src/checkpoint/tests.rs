@@ -1,5 +1,6 @@
 use super::*;
-use crate::events::{Best, EvalRecord};
+use crate::events::{Best, EvalRecord, LookRecord};
+use crate::probe::LayerLook;
 use crate::testing;
 use serde_json::json;
 
@@ -15,6 +16,18 @@ fn state(step: usize) -> State {
             scores: vec![("loss".into(), 1.0 / 3.0), ("acc".into(), 0.1 + 0.2)],
             best: true,
             seconds: 0.5,
+        }],
+        looks: vec![LookRecord {
+            step: 2,
+            epoch: 0.7,
+            h0_norm: 1.0 / 7.0,
+            layers: vec![LayerLook {
+                similarity: 1.0 / 3.0,
+                x_norm: 2.0 / 3.0,
+                h0_cosine: -0.1,
+                h0_share: 0.1 + 0.2,
+            }],
+            seconds: 0.25,
         }],
         isa: "scalar".into(),
     }

@@ -38,6 +38,7 @@ fn a_data_file_becomes_a_trained_adapter() {
         training: recipe.training.clone(),
         seed: recipe.seed,
         run_dir: Some(dir.path().join("run")),
+        probe_rows: vec![],
     };
     let validation = Validation { data: &held, metrics: vec![] };
     let stop = AtomicBool::new(false);

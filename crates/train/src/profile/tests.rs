@@ -93,3 +93,53 @@ fn sites_read_what_the_wiring_says() {
     let state = &found.layers[1].x_norm;
     assert_eq!(second.x_norm.by_sequence, state.by_sequence);
 }
+
+/// The branch beside one linear, from its matrices and from what the site reads.
+#[test]
+fn what_branches_add_is_measured_against_what_they_join() {
+    let mut model = testing::model("llama-gqa", testing::sibo_lora(&["layers.0.self_attn.q_proj"]));
+    let rows = rows();
+    assert_eq!(branch_share(&model, &rows, 4).unwrap(), Some(0.0));
+    for (i, param) in model.params_mut().iter_mut().enumerate() {
+        param
+            .value
+            .iter_mut()
+            .enumerate()
+            .for_each(|(j, v)| *v = ((3 + 7 * i + 5 * j) % 11) as f32 / 9.0 - 0.4);
+    }
+    let param = |part: &str| model.params().iter().find(|p| p.name.contains(part)).unwrap().clone();
+    let (a, b) = (param("lora_A"), param("lora_B"));
+    let w = model.tensor("model.layers.0.self_attn.q_proj.weight").unwrap();
+    let times = |m: &[f32], x: &[f64]| -> Vec<f64> {
+        m.chunks(x.len()).map(|r| r.iter().zip(x).map(|(w, x)| f64::from(*w) * x).sum()).collect()
+    };
+    let (mut added, mut joined): (Vec<Vec<f64>>, Vec<Vec<f64>>) = (vec![], vec![]);
+    for row in &rows {
+        let batch = sibo_model::Batch::new(model.arch(), std::slice::from_ref(&row.row)).unwrap();
+        model.site_inputs(&batch, |layer, site, x, h0| {
+            if (layer, site) != (0, Site::Query) {
+                return;
+            }
+            for t in &row.places {
+                let wide = |r: &Rows| r.row(*t).iter().map(|v| f64::from(*v)).collect::<Vec<_>>();
+                let (x, h0) = (wide(x), wide(h0));
+                let mixed: Vec<f64> = x.iter().zip(&h0).map(|(x, h)| 0.65 * x + 0.35 * h).collect();
+                let scale = 7.0 / 5.0;
+                added.push(times(&b.value, &times(&a.value, &mixed)).iter().map(|v| scale * v).collect());
+                joined.push(times(&w, &x));
+            }
+        });
+    }
+    let variance = |rows: &[Vec<f64>]| -> f64 {
+        let n = rows.len() as f64;
+        (0..rows[0].len())
+            .map(|c| {
+                let mean = rows.iter().map(|r| r[c]).sum::<f64>() / n;
+                rows.iter().map(|r| (r[c] - mean).powi(2)).sum::<f64>() / n
+            })
+            .sum()
+    };
+    let direct = variance(&added) / variance(&joined);
+    let found = branch_share(&model, &rows, 3).unwrap().unwrap();
+    assert!(direct > 0.01 && (found - direct).abs() < 1e-4 * direct, "{found} {direct}");
+}

@@ -71,6 +71,8 @@ pub struct Training {
     pub eval_steps: Option<usize>,
     /// Evaluate once before the first step.
     pub eval_on_start: bool,
+    /// Steps between two looks at the tokens of validation rows, layer by layer; by default none.
+    pub probe_every: Option<usize>,
     /// Steps between two checkpoints; by default one after each evaluation.
     pub save_steps: Option<usize>,
     /// Checkpoints kept (the best adapter is kept beside them).
@@ -152,6 +154,7 @@ impl Default for Training {
             sgd_momentum: 0.0,
             // This crate's own: one evaluation a pass, one checkpoint an evaluation, no early stop.
             eval_steps: None,
+            probe_every: None,
             save_steps: None,
             early_stopping_patience: None,
             lambda_learning_rate: None,
@@ -188,6 +191,7 @@ pub(super) const KEYS: &[&str] = &[
     "logging_steps",
     "eval_steps",
     "eval_on_start",
+    "probe_every",
     "save_steps",
     "save_total_limit",
     "load_best_model_at_end",
@@ -275,6 +279,7 @@ impl Training {
             logging_steps: r.count("logging_steps", 1)?.unwrap_or(d.logging_steps),
             eval_steps: r.count("eval_steps", 1)?,
             eval_on_start: r.flag("eval_on_start", d.eval_on_start)?,
+            probe_every: r.count("probe_every", 1)?,
             save_steps: r.count("save_steps", 1)?,
             save_total_limit: r.count("save_total_limit", 1)?.unwrap_or(d.save_total_limit),
             load_best_model_at_end: r.flag("load_best_model_at_end", d.load_best_model_at_end)?,
@@ -330,6 +335,7 @@ impl Training {
             "logging_steps": self.logging_steps,
             "eval_steps": self.eval_steps,
             "eval_on_start": self.eval_on_start,
+            "probe_every": self.probe_every,
             "save_steps": self.save_steps,
             "save_total_limit": self.save_total_limit,
             "load_best_model_at_end": self.load_best_model_at_end,

@@ -25,6 +25,12 @@ impl Run<'_> {
         self.validation.is_some() && self.is_due(self.settings.training.eval_steps)
     }
 
+    /// Before the first step, every so many, and after the last.
+    pub(super) fn look_due(&self) -> bool {
+        self.settings.probe_rows.len() >= 2
+            && self.settings.training.probe_every.is_some_and(|every| self.is_due(Some(every)))
+    }
+
     pub(super) fn checkpoint_due(&self) -> bool {
         let training = &self.settings.training;
         match training.save_steps {
@@ -48,6 +54,7 @@ impl Run<'_> {
         self.best = state.best;
         self.since_best = state.since_best;
         self.evaluations = state.evaluations;
+        self.looks = state.looks;
         self.check_best_is_there()?;
         let isa = sibo_kernels::isa::isa().name();
         let other = (state.isa != isa).then(|| {
@@ -150,6 +157,7 @@ impl Run<'_> {
             total_steps: self.total,
             records: std::mem::take(&mut self.records),
             evaluations: std::mem::take(&mut self.evaluations),
+            looks: std::mem::take(&mut self.looks),
             best: self.best.clone(),
             holds_step,
             seconds: self.began.elapsed().as_secs_f64(),

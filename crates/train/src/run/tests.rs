@@ -10,7 +10,7 @@ use sibo_tasks::Metric;
 use std::path::Path;
 
 fn settings(training: Training, run_dir: Option<&Path>) -> Settings {
-    Settings { training, seed: 11, run_dir: run_dir.map(Path::to_path_buf) }
+    Settings { training, seed: 11, run_dir: run_dir.map(Path::to_path_buf), probe_rows: vec![] }
 }
 
 fn llama() -> Model {
@@ -69,6 +69,38 @@ fn resumed_equals_whole(make: fn() -> Model, data: &Dataset, held: &Validation<'
         std::fs::read(checkpoint::latest(dir).unwrap().unwrap().folder.join("optimiser.safetensors")).unwrap()
     };
     assert_eq!(last(dir.path()), last(whole_dir.path()));
+}
+
+#[test]
+fn looking_changes_no_bit_and_outlives_a_resume() {
+    let (data, held) = (token_rows(25, 71), token_rows(7, 60));
+    let look_at: Vec<ProbeRow> = held
+        .rows
+        .iter()
+        .map(|r| ProbeRow { row: r.row.clone(), places: (0..r.row.ids.len()).collect() })
+        .collect();
+    let held = Validation { data: &held, metrics: vec![] };
+    let (mut blind, mut seeing, mut resumed) = (llama(), llama(), llama());
+    go(&mut blind, &data, Some(&held), &settings(training(), None), None, None).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let looking = |run_dir: Option<&Path>| Settings {
+        probe_rows: look_at.clone(),
+        ..settings(Training { probe_every: Some(4), ..training() }, run_dir)
+    };
+    let whole = go(&mut seeing, &data, Some(&held), &looking(None), None, None).unwrap();
+    assert_eq!(bits(&blind), bits(&seeing));
+    let steps = |o: &Outcome| o.looks.iter().map(|l| l.step).collect::<Vec<_>>();
+    assert_eq!(steps(&whole), [0, 4, 8, 9]);
+    let now = probe::probe(&seeing, &look_at, 3).unwrap();
+    assert!((whole.looks[3].layers[1].similarity - now[1].similarity.estimate).abs() < 1e-6);
+    assert!(whole.looks[0].layers[2].x_norm != whole.looks[3].layers[2].x_norm);
+    go(&mut resumed, &data, Some(&held), &looking(Some(dir.path())), None, Some(5)).unwrap();
+    let from = checkpoint::latest(dir.path()).unwrap();
+    let mut resumed = llama();
+    let out = go(&mut resumed, &data, Some(&held), &looking(Some(dir.path())), from.as_ref(), None).unwrap();
+    let layers = |o: &Outcome| o.looks.iter().map(|l| l.layers.clone()).collect::<Vec<_>>();
+    assert_eq!((steps(&out), layers(&out)), (steps(&whole), layers(&whole)));
+    assert_eq!(bits(&resumed), bits(&blind));
 }
 
 #[test]
