@@ -51,6 +51,7 @@ pub(super) fn resumed_is_uninterrupted(case: &Case) -> Option<Vec<String>> {
             best: None,
             since_best: 0,
             evaluations: vec![],
+            looks: vec![],
             isa: "any".into(),
         };
         let saved = checkpoint::save(place.path(), &killed, optimiser.state(), &state, 1);
