@@ -2,7 +2,7 @@
 
 use crate::Rows;
 use crate::isa::{isa, kernel};
-use crate::math::{erf, exp, madd, sigmoid, tanh};
+use crate::math::{erf, exp_below, madd, sigmoid, tanh};
 use crate::split::{for_blocks, same_shape};
 
 /// An activation function.
@@ -35,7 +35,7 @@ fn gelu_erf<const FMA: bool>(x: f32) -> f32 {
 #[inline(always)]
 fn gelu_erf_slope<const FMA: bool>(x: f32) -> f32 {
     let area = 0.5 * (1.0 + erf::<FMA>(x * SQRT_HALF));
-    madd::<FMA>(x * DENSITY, exp::<FMA>(-0.5 * x * x), area)
+    madd::<FMA>(x * DENSITY, exp_below::<FMA>(-0.5 * x * x), area)
 }
 
 #[inline(always)]

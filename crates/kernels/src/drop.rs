@@ -3,8 +3,8 @@
 //! threads and resuming change nothing, and the backward needs no stored mask.
 
 use crate::Rows;
-use crate::isa::{isa, kernel};
-use crate::split::{for_row_blocks, length};
+use crate::isa::{Isa, isa, kernel};
+use crate::split::{for_row_blocks, length, same_shape};
 
 /// What distinguishes the masks of one pass over the data from those of all others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +101,54 @@ pub fn apply(p: f32, keys: &[u64], x: &mut Rows) {
     });
 }
 
+kernel!(fn copy_row(limit: u32, scale: f32, key: (u32, u32), x: &[f32], y: &mut [f32]) = copy_body);
+
+#[inline(always)]
+fn copy_body<const FMA: bool>(limit: u32, scale: f32, key: (u32, u32), x: &[f32], y: &mut [f32]) {
+    for (c, (y, x)) in y.iter_mut().zip(x).enumerate() {
+        let kept = column_hash(key, c as u32) >= limit;
+        *y = if kept { *x * scale } else { 0.0 };
+    }
+}
+
+kernel!(fn add_row(limit: u32, scale: f32, key: (u32, u32), x: &[f32], y: &mut [f32]) = add_body);
+
+#[inline(always)]
+fn add_body<const FMA: bool>(limit: u32, scale: f32, key: (u32, u32), x: &[f32], y: &mut [f32]) {
+    for (c, (y, x)) in y.iter_mut().zip(x).enumerate() {
+        let kept = column_hash(key, c as u32) >= limit;
+        *y += if kept { *x * scale } else { 0.0 };
+    }
+}
+
+/// What [`apply`] makes of x, beside it, in one pass over memory.
+pub fn copy(p: f32, keys: &[u64], x: &Rows) -> Rows {
+    let mut y = Rows::scratch(x.rows(), x.width());
+    each_row(p, keys, x, &mut y, copy_row);
+    y
+}
+
+/// y += what [`apply`] makes of x, in one pass over memory.
+pub fn add(p: f32, keys: &[u64], x: &Rows, y: &mut Rows) {
+    each_row(p, keys, x, y, add_row);
+}
+
+/// The mask of one row: instruction set, limit, scale, key, x, y.
+type RowMask = fn(Isa, u32, f32, (u32, u32), &[f32], &mut [f32]);
+
+fn each_row(p: f32, keys: &[u64], x: &Rows, y: &mut Rows, mask: RowMask) {
+    same_shape("x", x, "y", y);
+    length("keys", keys.len(), x.rows());
+    assert_probability(p);
+    let (isa, width) = (isa(), x.width());
+    for_row_blocks(y, |first, rows| {
+        for (i, row) in rows.chunks_exact_mut(width).enumerate() {
+            let key = head_key(keys[first + i], 0);
+            mask(isa, threshold(p), 1.0 / (1.0 - p), key, x.row(first + i), row);
+        }
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,6 +181,18 @@ mod tests {
                 })
                 .collect();
             everywhere(run, |isa, y| assert!(y == expected, "{isa} {t}x{d}"));
+            everywhere(
+                || copy(p, &keys, &x).data().to_vec(),
+                |isa, y| assert!(y == expected, "{isa} {t}x{d}, a copy"),
+            );
+            let start = noise_rows(t, d, 2);
+            let sums: Vec<f32> = start.data().iter().zip(&expected).map(|(s, e)| s + e).collect();
+            let run = || {
+                let mut y = start.copy();
+                add(p, &keys, &x, &mut y);
+                y.data().to_vec()
+            };
+            everywhere(run, |isa, y| assert!(y == sums, "{isa} {t}x{d}, added"));
         }
     }
 

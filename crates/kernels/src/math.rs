@@ -23,9 +23,28 @@ const ROUNDER: f32 = 12_582_912.0;
 pub(crate) fn exp<const FMA: bool>(x: f32) -> f32 {
     let clamped = if x < -87.3 { -87.3 } else { x };
     let clamped = if clamped > 88.7 { 88.7 } else { clamped };
-    let shifted = madd::<FMA>(clamped, LOG2_E, ROUNDER);
+    let (p, n) = parts_of_exp::<FMA>(clamped);
+    // 2^n in two factors, because n may be 128.
+    let half = n >> 1;
+    let value = p * power_of_two(half) * power_of_two(n.wrapping_sub(half));
+    let value = if x < -87.3 { 0.0 } else { value };
+    if x > 88.7 { f32::INFINITY } else { value }
+}
+
+/// The bits of [`exp`] for x up to 88, in fewer instructions: what is taken of differences to a maximum and of squares.
+#[inline(always)]
+pub(crate) fn exp_below<const FMA: bool>(x: f32) -> f32 {
+    let clamped = if x < -87.3 { -87.3 } else { x };
+    let (p, n) = parts_of_exp::<FMA>(clamped);
+    if x < -87.3 { 0.0 } else { p * power_of_two(n) }
+}
+
+/// e^x as p 2^n.
+#[inline(always)]
+fn parts_of_exp<const FMA: bool>(x: f32) -> (f32, i32) {
+    let shifted = madd::<FMA>(x, LOG2_E, ROUNDER);
     let n = shifted - ROUNDER;
-    let r = madd::<FMA>(n, -LN_2_LOW, madd::<FMA>(n, -LN_2_HIGH, clamped));
+    let r = madd::<FMA>(n, -LN_2_LOW, madd::<FMA>(n, -LN_2_HIGH, x));
     // Taylor to the seventh power on |r| <= ln(2) / 2: the rest is below 2^-27.
     let p = madd::<FMA>(1.0 / 5040.0, r, 1.0 / 720.0);
     let p = madd::<FMA>(p, r, 1.0 / 120.0);
@@ -33,13 +52,13 @@ pub(crate) fn exp<const FMA: bool>(x: f32) -> f32 {
     let p = madd::<FMA>(p, r, 1.0 / 6.0);
     let p = madd::<FMA>(p, r, 0.5);
     let p = madd::<FMA>(p, r * r, r) + 1.0;
-    // 2^n in two factors, because n may be 128.
-    let n = (shifted.to_bits() as i32).wrapping_sub(ROUNDER.to_bits() as i32);
-    let half = n >> 1;
-    let power = |e: i32| f32::from_bits((e.wrapping_add(127) as u32) << 23);
-    let value = p * power(half) * power(n.wrapping_sub(half));
-    let value = if x < -87.3 { 0.0 } else { value };
-    if x > 88.7 { f32::INFINITY } else { value }
+    (p, (shifted.to_bits() as i32).wrapping_sub(ROUNDER.to_bits() as i32))
+}
+
+/// 2^e for the exponents of normal numbers.
+#[inline(always)]
+fn power_of_two(e: i32) -> f32 {
+    f32::from_bits((e.wrapping_add(127) as u32) << 23)
 }
 
 /// tanh x = sign(x) (1 - e) / (1 + e) with e = exp(-2 |x|); an odd polynomial near 0, where the
@@ -47,7 +66,7 @@ pub(crate) fn exp<const FMA: bool>(x: f32) -> f32 {
 #[inline(always)]
 pub(crate) fn tanh<const FMA: bool>(x: f32) -> f32 {
     let a = x.abs();
-    let e = exp::<FMA>(-2.0 * a);
+    let e = exp_below::<FMA>(-2.0 * a);
     let far = ((1.0 - e) / (1.0 + e)).copysign(x);
     let s = x * x;
     // The Taylor series of tanh(x) / x, good below 0.4.
@@ -91,7 +110,7 @@ pub(crate) fn erf<const FMA: bool>(x: f32) -> f32 {
     let q = madd::<FMA>(q, t, -2.123_760_8);
     let q = madd::<FMA>(q, t, -8.029_021);
     let q = madd::<FMA>(q, t, -7.806_815);
-    let far = (1.0 - exp::<FMA>(q)).copysign(x);
+    let far = (1.0 - exp_below::<FMA>(q)).copysign(x);
     if a < 1.0 { near } else { far }
 }
 
@@ -257,6 +276,26 @@ mod tests {
         assert!(erf_error < 3.0, "erf: {erf_error}");
         let sigmoid_error = worst(sigmoids, |x| 1.0 / (1.0 + libm::exp(-x)), -80.0, 80.0);
         assert!(sigmoid_error < 3.0, "sigmoid: {sigmoid_error}");
+    }
+
+    kernel!(fn exps_below(x: &[f32], y: &mut [f32]) = exps_below_body);
+    #[inline(always)]
+    fn exps_below_body<const FMA: bool>(x: &[f32], y: &mut [f32]) {
+        y.iter_mut().zip(x).for_each(|(y, x)| *y = exp_below::<FMA>(*x));
+    }
+
+    #[test]
+    fn the_short_exponential_has_the_bits_of_the_long_one() {
+        let mut x: Vec<f32> = (0..200_001u32).map(|i| -100.0 + 188.0 * i as f32 / 200_000.0).collect();
+        x.extend([f32::NEG_INFINITY, -87.3, -87.299_99, -87.300_01, 0.0, -0.0]);
+        for isa in Isa::available() {
+            let (mut long, mut short) = (vec![0.0; x.len()], vec![0.0; x.len()]);
+            exps(isa, &x, &mut long);
+            exps_below(isa, &x, &mut short);
+            assert!(long.iter().zip(&short).all(|(a, b)| a.to_bits() == b.to_bits()), "{isa}");
+            exps_below(isa, &[f32::NAN], &mut short[..1]);
+            assert!(short[0].is_nan(), "{isa}");
+        }
     }
 
     #[test]

@@ -152,21 +152,24 @@ impl Branch {
         // A learned lambda asks for the gradient of x~ even where nothing below trains.
         let wanted = dx.is_some() || self.learns();
         let keys = self.mask_keys(call);
-        let masked = keys.as_ref().filter(|_| self.drop_output).map(|keys| {
-            let mut dy = dy.copy();
-            drop::apply(self.dropout, keys, &mut dy);
-            dy
-        });
+        let masked =
+            keys.as_ref().filter(|_| self.drop_output).map(|keys| drop::copy(self.dropout, keys, dy));
         let dy = masked.as_ref().unwrap_or(dy);
         let dinput = match &self.function {
             Function::Lora(lora) => lora.backward(params, input.rows(), &saved.0, dy, wanted),
             Function::Bottleneck(adapter) => adapter.backward(params, input.rows(), &saved.0, dy, wanted),
         };
         if let Some(mut dinput) = dinput {
-            if let Some(keys) = keys.filter(|_| !self.drop_output) {
-                drop::apply(self.dropout, &keys, &mut dinput);
+            let keys = keys.filter(|_| !self.drop_output);
+            let plain = !self.learns() && self.lambda.value(params) == 0.0;
+            match (keys, dx) {
+                (Some(keys), Some(dx)) if plain => return drop::add(self.dropout, &keys, &dinput, dx),
+                (Some(keys), dx) => {
+                    drop::apply(self.dropout, &keys, &mut dinput);
+                    self.unmix(call, params, x, &dinput, dx, dh0);
+                }
+                (None, dx) => self.unmix(call, params, x, &dinput, dx, dh0),
             }
-            self.unmix(call, params, x, &dinput, dx, dh0);
         }
     }
 
@@ -220,8 +223,8 @@ impl Branch {
         match (mixed, self.mask_keys(call).filter(|_| !self.drop_output)) {
             (None, None) => Input::Same(x),
             (Some(rows), None) => Input::Changed(rows),
-            (mixed, Some(keys)) => {
-                let mut rows = mixed.unwrap_or_else(|| x.copy());
+            (None, Some(keys)) => Input::Changed(drop::copy(self.dropout, &keys, x)),
+            (Some(mut rows), Some(keys)) => {
                 drop::apply(self.dropout, &keys, &mut rows);
                 Input::Changed(rows)
             }

@@ -5,7 +5,7 @@ use crate::Rows;
 use crate::drop;
 use crate::gemm::{Strided, Target, product};
 use crate::isa::{Isa, kernel};
-use crate::math::{dot, exp, max};
+use crate::math::{dot, exp_below, max};
 
 /// Queries handled together: their scores against all keys they see stay in the second-level cache.
 pub(super) const QUERY_BLOCK: usize = 64;
@@ -63,7 +63,7 @@ kernel!(
 fn exponentials_body<const FMA: bool>(row: &mut [f32]) -> (f32, f32) {
     let top = max(row);
     for x in row.iter_mut() {
-        *x = exp::<FMA>(*x - top);
+        *x = exp_below::<FMA>(*x - top);
     }
     (top, crate::math::sum(row))
 }
@@ -86,7 +86,7 @@ kernel!(
 #[inline(always)]
 fn score_gradient_body<const FMA: bool>(lse: f32, scale: f32, along: f32, p: &mut [f32], d: &mut [f32]) {
     for (d, p) in d.iter_mut().zip(p) {
-        *p = exp::<FMA>(*p - lse);
+        *p = exp_below::<FMA>(*p - lse);
         *d = scale * *p * (*d - along);
     }
 }
