@@ -163,7 +163,7 @@ impl Branch {
             let keys = keys.filter(|_| !self.drop_output);
             let plain = !self.learns() && self.lambda.value(params) == 0.0;
             match (keys, dx) {
-                (Some(keys), Some(dx)) if plain => return drop::add(self.dropout, &keys, &dinput, dx),
+                (Some(keys), Some(dx)) if plain => drop::add(self.dropout, &keys, &dinput, dx),
                 (Some(keys), dx) => {
                     drop::apply(self.dropout, &keys, &mut dinput);
                     self.unmix(call, params, x, &dinput, dx, dh0);
