@@ -95,12 +95,14 @@ fn a_sweep_killed_twenty_times_ends_with_the_same_table() {
     assert_eq!(lines(&place, "whole"), lines(&place, "cut"));
     let winner = std::fs::read_to_string(place.join("cut/winner.toml")).unwrap();
     assert!(winner.contains("output_dir = \"cut/winner\""), "{winner}");
-    // The winner read the test rows, and beside it the best plain combination.
+    // The winner read the test rows, and beside it the best of the other kind.
     let winner = cut["study"]["winner"].as_str().unwrap();
     let test = cut["scores"].as_array().unwrap().iter().find(|s| s["question"]["split"] == "test").unwrap();
     let read: Vec<&str> =
         test["arms"].as_array().unwrap().iter().map(|a| a["arm"].as_str().unwrap()).collect();
-    assert!(read.contains(&winner) && read.len() <= 2, "{winner} {read:?}");
+    assert!(read.contains(&winner), "{winner} {read:?}");
+    let boosted = read.iter().filter(|arm| arm.contains("lambda 0.3")).count();
+    assert_eq!((boosted, read.len()), (1, 2), "one plain, one boosted: {read:?}");
     assert_eq!(cut["study"]["validation"].as_array().unwrap().len(), 4);
 }
 
