@@ -194,12 +194,19 @@ fn profile(studies: &[Study]) -> Table {
         let Some(plain) = own.get("lambda 0") else { continue };
         for (arm, loss) in &own {
             let arm = arm.trim_start_matches("lambda ").to_string();
-            losses.entry(&study.method).or_default().entry(arm).or_default().push(100.0 * (loss / plain - 1.0));
+            losses
+                .entry(&study.method)
+                .or_default()
+                .entry(arm)
+                .or_default()
+                .push(100.0 * (loss / plain - 1.0));
         }
     }
-    let lambdas: std::collections::BTreeSet<String> = losses.values().flat_map(|m| m.keys().cloned()).collect();
-    let mut table = Table::new("Validation loss over lambda: per cent above plain, mean of the tasks [95 % over tasks]")
-        .column(Column::text("method"));
+    let lambdas: std::collections::BTreeSet<String> =
+        losses.values().flat_map(|m| m.keys().cloned()).collect();
+    let mut table =
+        Table::new("Validation loss over lambda: per cent above plain, mean of the tasks [95 % over tasks]")
+            .column(Column::text("method"));
     for lambda in lambdas.iter().filter(|l| *l != "0") {
         table = table.column(Column::number(format!("lambda {lambda}"), 2));
     }
@@ -219,18 +226,18 @@ fn profile(studies: &[Study]) -> Table {
 
 /// Baselines beside the adapters, plain and boosted.
 fn baselines(studies: &[Study]) -> Option<Table> {
-    let mut table = Table::new("Beside the baselines, test rows, mean of the seeds").column(Column::text("task"));
+    let mut table =
+        Table::new("Beside the baselines, test rows, mean of the seeds").column(Column::text("task"));
     let methods: Vec<&str> = ["head", "bitfit", "full"].to_vec();
     for method in &methods {
         table = table.column(Column::number(*method, 4));
     }
-    table = table
-        .column(Column::number("best plain adapter", 4))
-        .column(Column::number("best with SIBO", 4));
+    table = table.column(Column::number("best plain adapter", 4)).column(Column::number("best with SIBO", 4));
     for base in studies.iter().filter(|s| s.is_baseline()) {
         let scores = base.scores();
         let of = |arm: &&str| scores.iter().find(|s| s.0.starts_with(*arm)).map(|s| s.1);
-        let answers: Vec<Answer> = studies.iter().filter(|s| s.task == base.task).filter_map(Study::answer).collect();
+        let answers: Vec<Answer> =
+            studies.iter().filter(|s| s.task == base.task).filter_map(Study::answer).collect();
         let best = |value: fn(&Answer) -> f64| answers.iter().map(value).reduce(f64::max);
         let mut row: Vec<Cell> = vec![base.task.as_str().into()];
         row.extend(methods.iter().map(|m| Cell::from(of(m))));
@@ -250,20 +257,36 @@ fn verdicts(all: &[(&str, Vec<Study>)], page: &mut Document) {
     for (folder, studies) in all {
         let own: Vec<&Study> = studies.iter().filter(|s| !s.is_baseline()).collect();
         let gains: Vec<f64> = own.iter().filter_map(|s| s.answer()).map(|a| a.difference.estimate).collect();
-        claim(&mut table, "SIBO scores higher than the plain method", &format!("{folder}: SIBO - plain, test metric"), &gains, 1.0);
+        claim(
+            &mut table,
+            "SIBO scores higher than the plain method",
+            &format!("{folder}: SIBO - plain, test metric"),
+            &gains,
+            1.0,
+        );
         let fall = |s: &&Study| {
             let (answer, similarity) = (s.answer()?, s.by_arm("similarity"));
             Some(similarity.get(&format!("lambda {}", answer.lambda))? - similarity.get("lambda 0")?)
         };
         let falls: Vec<f64> = own.iter().filter_map(fall).collect();
-        claim(&mut table, "over-smoothing falls", &format!("{folder}: similarity of the last layer, SIBO - plain"), &falls, -1.0);
+        claim(
+            &mut table,
+            "over-smoothing falls",
+            &format!("{folder}: similarity of the last layer, SIBO - plain"),
+            &falls,
+            -1.0,
+        );
         let (changes, gains): (Vec<f64>, Vec<f64>) =
             own.iter().filter_map(|s| Some((fall(s)?, s.answer()?.difference.estimate))).unzip();
         if changes.len() >= 4 {
             let r = metrics::rank_correlation(&changes, &gains);
             table.push(vec![
                 "less smoothing goes with a better score".into(),
-                format!("{folder}: Spearman's correlation of the two differences; the unit is the study ({})", changes.len()).into(),
+                format!(
+                    "{folder}: Spearman's correlation of the two differences; the unit is the study ({})",
+                    changes.len()
+                )
+                .into(),
                 r.into(),
                 "described, not tested".into(),
             ]);
