@@ -13,9 +13,11 @@ mod output;
 mod places;
 mod progress;
 mod record;
+mod runs;
 mod speaker;
 mod study;
 mod trial;
+mod ui;
 
 fn main() -> std::process::ExitCode {
     app::main()

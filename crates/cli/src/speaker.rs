@@ -6,7 +6,9 @@ use sibo_model::{BeamSettings, EarlyStopping, Model, Sampler, SamplerSettings, b
 use sibo_text::{
     Message, Purpose, Rendered, Sample, Specials, StopText, StreamDecoder, Template, Tokenizer, encode_prompt,
 };
+use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 
 /// How new tokens are chosen, under transformers' names.
 #[derive(Debug, Clone, clap::Args)]
@@ -92,7 +94,7 @@ pub(crate) struct Answer {
 /// A model with its tokenizer and template.
 pub(crate) struct Speaker {
     pub(crate) model: Model,
-    pub(crate) tokenizer: Tokenizer,
+    pub(crate) tokenizer: Arc<Tokenizer>,
     pub(crate) template: Option<Template>,
 }
 
@@ -109,7 +111,7 @@ impl Speaker {
             folder.display()
         );
         tokenizer.check_vocabulary(model.arch().vocab)?;
-        Ok(Speaker { model, tokenizer, template })
+        Ok(Speaker { model, tokenizer: tokenizer.into(), template })
     }
 
     /// Tokens of a text to continue or of an instruction to follow.
@@ -145,12 +147,12 @@ impl Speaker {
         Some(self.tokenizer.vocabulary_size().max(last_stop))
     }
 
-    /// Continues each prompt, token by token; `show(row, text)` sees the text as it grows.
+    /// Continues each prompt, token by token; `show(row, text)` sees the text as it grows, and may end it all.
     pub(crate) fn sample(
         &self,
         prompts: &[Vec<u32>],
         args: &ChoiceArgs,
-        mut show: impl FnMut(usize, &str),
+        mut show: impl FnMut(usize, &str) -> ControlFlow<()>,
     ) -> anyhow::Result<Vec<Answer>> {
         let settings = SamplerSettings {
             temperature: args.temperature,
@@ -164,15 +166,15 @@ impl Speaker {
         let mut sampler = Sampler::new(settings, prompts.len());
         let mut writers: Vec<Writer> = prompts.iter().map(|_| Writer::new(&args.stop)).collect();
         let eos = self.tokenizer.stop_ids();
-        let mut failure = None;
+        let (mut failure, mut enough) = (None, false);
         let new = continue_rows(&self.model, prompts, args.max_new_tokens, eos, |row, scores, so_far| {
             let writer = &mut writers[row];
-            if writer.stop.stopped() || interrupt::asked() || failure.is_some() {
+            if writer.stop.stopped() || interrupt::asked() || failure.is_some() || enough {
                 return None;
             }
             let token = sampler.next(row, scores, prompts[row].iter().chain(so_far).copied());
             match writer.push(&self.tokenizer, token) {
-                Ok(piece) => show(row, &piece),
+                Ok(piece) => enough |= show(row, &piece).is_break(),
                 Err(error) => failure = Some(error),
             }
             Some(token)
@@ -183,7 +185,7 @@ impl Speaker {
         let mut answers = Vec::new();
         for (row, (writer, tokens)) in writers.into_iter().zip(&new).enumerate() {
             let (answer, rest) = writer.finish(&self.tokenizer, tokens, eos)?;
-            show(row, &rest);
+            let _ = show(row, &rest);
             answers.push(answer);
         }
         Ok(answers)
@@ -264,7 +266,7 @@ fn verbatim(text: &str) -> Rendered {
 }
 
 /// The template asked for; else the one that lies with the adapter; else the model's own, if it has one.
-fn choose_template(
+pub(crate) fn choose_template(
     tokenizer: &Tokenizer,
     adapter: Option<&Path>,
     asked: Option<&str>,

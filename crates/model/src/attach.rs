@@ -306,7 +306,7 @@ impl Model {
         adapter: &Path,
         mut options: crate::LoadOptions,
     ) -> Result<Loaded, Error> {
-        let mut folder = Folder::open(adapter)?;
+        let folder = Folder::open(adapter)?;
         if folder.config.task_type == Some(TaskType::SeqCls) {
             options.classes = folder.classes();
             if options.classes.is_none() {
@@ -317,11 +317,41 @@ impl Model {
             }
         }
         let mut loaded = Model::open(model, &options)?;
-        loaded.model.check_fingerprint(&folder, adapter)?;
-        folder.settle(&loaded.model.shape())?;
-        loaded.model.attach(&folder.config, options.seed)?;
-        folder.fill(&mut loaded.model.params)?;
+        loaded.model.put_on(folder, adapter, options.seed)?;
         Ok(loaded)
+    }
+
+    /// This base with an adapter folder on it, beside others on the same base: the frozen matrices are shared. `change`
+    /// may alter the configuration before it is placed, lambda for example.
+    ///
+    /// # Errors
+    /// The folder is refused as by [`Model::load_with_adapter`], or its classification head has another size.
+    pub fn with_adapter(
+        &self,
+        adapter: &Path,
+        change: impl FnOnce(&mut AdapterConfig),
+    ) -> Result<Model, Error> {
+        let mut folder = Folder::open(adapter)?;
+        if let (Some(theirs), Some(own)) = (folder.classes(), self.classes())
+            && theirs != own
+        {
+            return Err(Error::Refused(format!(
+                "{}: this adapter's head has {theirs} outputs, and the model was loaded with {own}",
+                adapter.display()
+            )));
+        }
+        change(&mut folder.config);
+        let mut model = self.clone();
+        model.put_on(folder, adapter, crate::LoadOptions::default().seed)?;
+        Ok(model)
+    }
+
+    fn put_on(&mut self, mut folder: Folder, adapter: &Path, seed: u64) -> Result<(), Error> {
+        self.check_fingerprint(&folder, adapter)?;
+        folder.settle(&self.shape())?;
+        self.attach(&folder.config, seed)?;
+        folder.fill(&mut self.params)?;
+        Ok(())
     }
 
     fn check_fingerprint(&self, folder: &Folder, adapter: &Path) -> Result<(), Error> {

@@ -4,7 +4,7 @@
 ///
 /// Control characters that XML forbids become the replacement character: an SVG file with one
 /// of them does not open at all.
-pub(crate) fn markup(text: &str) -> String {
+pub fn markup(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 8);
     for c in text.chars() {
         match c {

@@ -3,12 +3,16 @@
 
 mod block;
 
-use crate::document::{Document, Section};
-use crate::escape::{code_runs, markup};
+use crate::document::{Block, Document, Section};
+use crate::escape::code_runs;
 use crate::palette::{self, Scheme};
 
+pub use crate::escape::markup;
+
 const PAGE_CSS: &str = include_str!("html/page.css");
-const PAGE_JS: &str = include_str!("html/page.js");
+/// What a page's script does: colours by choice, values under the pointer, copying. It runs at the end of the body, and
+/// for parts that are put in later by `document.dispatchEvent(new CustomEvent('sibo:part', {detail: element}))`.
+pub const PAGE_JS: &str = include_str!("html/page.js");
 
 /// Nothing is loaded from anywhere: a browser enforces it.
 const POLICY: &str =
@@ -17,7 +21,6 @@ const POLICY: &str =
 /// The whole page.
 pub fn render(document: &Document) -> String {
     let title = markup(&document.title);
-    let sections: String = document.sections.iter().enumerate().map(section).collect();
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
@@ -28,17 +31,27 @@ pub fn render(document: &Document) -> String {
          <a class=\"skip\" href=\"#main\">Skip to the report</a>\n\
          <header class=\"top\"><p class=\"brand\">sibo <span>report</span></p>\
          <button type=\"button\" id=\"theme\" hidden>Dark colours</button></header>\n\
-         <main id=\"main\" tabindex=\"-1\">\n{head}{contents}\
-         <div class=\"body\">\n{sections}</div>\n</main>\n{foot}<script>\n{PAGE_JS}</script>\n</body>\n</html>\n",
+         <main id=\"main\" tabindex=\"-1\">\n{inner}</main>\n{foot}<script>\n{PAGE_JS}</script>\n</body>\n</html>\n",
         styles = styles(),
-        contents = contents(&document.sections),
-        head = head(document),
+        inner = inner(document),
         foot = foot(document),
     )
 }
 
+/// What stands in a page's `main` element: title, verdict, facts, contents, sections.
+pub fn inner(document: &Document) -> String {
+    let sections: String = document.sections.iter().enumerate().map(section).collect();
+    let (head, contents) = (head(document), contents(&document.sections));
+    format!("{head}{contents}<div class=\"body\">\n{sections}</div>\n")
+}
+
+/// One block as it stands on a page.
+pub fn block(block: &Block) -> String {
+    block::render(block)
+}
+
 /// All style rules: both colour schemes, plots, page.
-fn styles() -> String {
+pub fn styles() -> String {
     let (light, dark) = (palette::declarations(Scheme::Light), palette::declarations(Scheme::Dark));
     let (rules, names) = (palette::plot_rules(), palette::name_rules());
     format!(

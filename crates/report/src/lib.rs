@@ -1,9 +1,9 @@
 //! Run records into tables, plots and one self-contained HTML page.
 //!
 //! A command fills a [`Document`]; this crate turns it into [`html`], [`markdown`], [`csv`],
-//! plain text for a [`terminal`] and stand-alone SVG files ([`plot`]). A run also keeps its
-//! metrics while it goes: one JSON object per line ([`jsonl`]) and TensorBoard events
-//! ([`tensorboard`]). The crate knows no tensors and no tasks, and it never prints.
+//! plain text for a [`terminal`] and stand-alone SVG and PNG files ([`plot`], [`save`]). A run also keeps its
+//! metrics while it goes: one JSON object per line ([`jsonl`], read back as columns by [`metrics`]) and TensorBoard
+//! events ([`tensorboard`]). The crate knows no tensors and no tasks, and it never prints.
 
 pub mod csv;
 pub mod document;
@@ -11,9 +11,11 @@ mod escape;
 pub mod html;
 pub mod jsonl;
 pub mod markdown;
+pub mod metrics;
 pub mod number;
 mod palette;
 pub mod plot;
+mod raster;
 pub mod save;
 mod svg;
 pub mod table;
@@ -67,6 +69,16 @@ pub enum ReportError {
         line: usize,
         /// What is wrong with it.
         reason: String,
+    },
+    /// A file that is larger than is read here.
+    #[error("{path} has {bytes} bytes; {most} bytes are the most that are read here")]
+    TooLarge {
+        /// The file.
+        path: String,
+        /// Its size.
+        bytes: u64,
+        /// The limit.
+        most: u64,
     },
     /// A record that cannot be written as one JSON object.
     #[error("a metrics record must be a JSON object: {reason}")]

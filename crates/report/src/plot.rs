@@ -52,36 +52,59 @@ pub trait Plot {
     fn draw(&self, width: f64) -> Drawing;
 }
 
+/// A plot with its heading on a ground of its own, as it stands in a file.
+pub(crate) struct Sheet {
+    pub(crate) width: f64,
+    pub(crate) height: f64,
+    /// SVG elements.
+    pub(crate) body: String,
+}
+
+impl Sheet {
+    pub(crate) fn new(plot: &dyn Plot, width: f64) -> Self {
+        const MARGIN: f64 = 16.0;
+        let drawing = plot.draw(width);
+        let mut heading = Svg::default();
+        let mut top = MARGIN;
+        if !plot.title().is_empty() {
+            let title = fit(plot.title(), width, 15.0);
+            heading.text((MARGIN, top + 14.0), Anchor::Start, "heading", &title);
+            top += 34.0;
+        }
+        let (width, height) = (drawing.width + 2.0 * MARGIN, drawing.height + top + MARGIN);
+        let mut ground = Svg::default();
+        ground.rect((0.0, 0.0), (width, height), "ground");
+        let body = format!(
+            "{}{}<g transform=\"translate({MARGIN} {})\">{}</g>",
+            ground.into_string(),
+            heading.into_string(),
+            coordinate(top),
+            drawing.body
+        );
+        Self { width, height, body }
+    }
+
+    /// The style rules that it needs, in the colours of a scheme.
+    pub(crate) fn rules(&self, scheme: Scheme) -> String {
+        palette::resolved_rules(scheme, &self.body)
+    }
+}
+
 /// The plot as an SVG file of its own: with its title, its description and its styles, in the
 /// light or dark colours that the viewer prefers.
 pub fn stand_alone(plot: &dyn Plot, width: f64) -> String {
-    const MARGIN: f64 = 16.0;
-    let drawing = plot.draw(width);
-    let mut heading = Svg::default();
-    let mut top = MARGIN;
-    if !plot.title().is_empty() {
-        let title = fit(plot.title(), width, 15.0);
-        heading.text((MARGIN, top + 14.0), Anchor::Start, "heading", &title);
-        top += 34.0;
-    }
-    let (w, h) = (drawing.width + 2.0 * MARGIN, drawing.height + top + MARGIN);
-    let mut ground = Svg::default();
-    ground.rect((0.0, 0.0), (w, h), "ground");
+    let sheet = Sheet::new(plot, width);
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"plot\" width=\"{w}\" height=\"{h}\" \
          viewBox=\"0 0 {w} {h}\" role=\"img\">\n<title>{title}</title>\n<desc>{desc}</desc>\n\
-         <style>{light}@media (prefers-color-scheme:dark){{{dark}}}</style>\n{ground}{heading}\
-         <g transform=\"translate({MARGIN} {top})\">{body}</g>\n</svg>\n",
-        w = coordinate(w),
-        h = coordinate(h),
+         <style>{light}@media (prefers-color-scheme:dark){{{dark}}}</style>\n{body}\n</svg>\n",
+        w = coordinate(sheet.width),
+        h = coordinate(sheet.height),
         title = markup(plot.title()),
         desc = markup(&plot.description()),
-        light = palette::resolved_rules(Scheme::Light, &drawing.body),
-        dark = palette::resolved_rules(Scheme::Dark, &drawing.body),
-        ground = ground.into_string(),
-        heading = heading.into_string(),
-        top = coordinate(top),
-        body = drawing.body,
+        light = sheet.rules(Scheme::Light),
+        dark = sheet.rules(Scheme::Dark),
+        body = sheet.body,
     )
 }
 

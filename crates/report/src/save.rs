@@ -4,7 +4,7 @@ use crate::document::Document;
 use crate::jsonl::replace;
 use crate::plot::{self, WIDE};
 use crate::table::Table;
-use crate::{ReportError, csv, html, markdown};
+use crate::{ReportError, csv, html, markdown, raster};
 use std::path::{Path, PathBuf};
 
 /// Writes `report.html` (the page), `report.json` (the document, to build the rest again) and
@@ -21,29 +21,31 @@ pub fn save(document: &Document, folder: &Path) -> Result<PathBuf, ReportError> 
     Ok(page)
 }
 
-/// Writes every plot as an SVG file and every table (those of plots too) as a CSV file into
+/// Writes every plot as an SVG and a PNG file and every table (those of plots too) as a CSV file into
 /// `folder`, named after their titles. Returns the paths.
 ///
 /// # Errors
 /// The folder cannot be created or a file cannot be written.
 pub fn save_parts(document: &Document, folder: &Path) -> Result<Vec<PathBuf>, ReportError> {
     std::fs::create_dir_all(folder).map_err(ReportError::io("create", folder))?;
-    let mut files: Vec<(String, &str, String)> = Vec::new();
+    let mut files: Vec<(String, &str, Vec<u8>)> = Vec::new();
     for plot in document.plots() {
-        files.push((plot.title().to_owned(), "svg", plot::stand_alone(plot, WIDE)));
-        files.push((plot.title().to_owned(), "csv", csv::render(&plot.table())));
+        let title = || plot.title().to_owned();
+        files.push((title(), "svg", plot::stand_alone(plot, WIDE).into_bytes()));
+        files.push((title(), "png", raster::render(plot, WIDE)));
+        files.push((title(), "csv", csv::render(&plot.table()).into_bytes()));
     }
-    let table = |t: &Table| (t.caption.clone(), "csv", csv::render(t));
+    let table = |t: &Table| (t.caption.clone(), "csv", csv::render(t).into_bytes());
     files.extend(document.tables().map(table));
     let mut paths: Vec<PathBuf> = Vec::new();
-    for (title, ending, text) in files {
+    for (title, ending, bytes) in files {
         let mut path = folder.join(format!("{}.{ending}", file_stem(&title)));
         let mut count = 2;
         while paths.contains(&path) {
             path = folder.join(format!("{}-{count}.{ending}", file_stem(&title)));
             count += 1;
         }
-        replace(&path, text.as_bytes())?;
+        replace(&path, &bytes)?;
         paths.push(path);
     }
     Ok(paths)
@@ -88,8 +90,14 @@ mod tests {
         assert_eq!(std::fs::read_to_string(page).unwrap(), html::render(&again));
         let parts = save_parts(&document, folder.path()).unwrap();
         let names: Vec<_> = parts.iter().map(|p| p.file_name().unwrap().to_str().unwrap()).collect();
-        let expected =
-            ["training-loss.svg", "training-loss.csv", "training-loss-2.svg", "training-loss-2.csv"];
+        let expected = [
+            "training-loss.svg",
+            "training-loss.png",
+            "training-loss.csv",
+            "training-loss-2.svg",
+            "training-loss-2.png",
+            "training-loss-2.csv",
+        ];
         assert_eq!(names, expected);
     }
 }

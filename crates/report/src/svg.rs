@@ -4,7 +4,7 @@ use crate::escape::markup;
 use crate::palette::{Marker, Tone};
 
 /// Where a text stands relative to its point.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Anchor {
     Start,
     Middle,

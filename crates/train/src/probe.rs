@@ -68,12 +68,7 @@ pub struct LayerProbe {
 
 /// The first `limit` rows of `data` that hold two tokens or more beside the special ones.
 pub fn rows(data: &Dataset, tokenizer: &Tokenizer, limit: usize) -> Vec<ProbeRow> {
-    let special = special_ids(tokenizer);
-    let counted = |row: &Row| {
-        let places = row.ids.iter().enumerate().filter(|(_, id)| !special.contains(id));
-        ProbeRow { row: row.clone(), places: places.map(|(at, _)| at).collect() }
-    };
-    let long = data.rows.iter().map(|r| counted(&r.row)).filter(|r| r.places.len() >= 2);
+    let long = data.rows.iter().map(|r| counted(&r.row, tokenizer)).filter(|r| r.places.len() >= 2);
     long.take(limit).collect()
 }
 
@@ -104,6 +99,23 @@ pub fn probe(model: &Model, rows: &[ProbeRow], batch: usize) -> Result<Vec<Layer
     let mut layers: Vec<Sums> = (0..=model.arch().layers).map(|_| Sums::default()).collect();
     walk(model, rows, batch, |layer, states, h0, tokens| layers[layer].take(states, h0, tokens))?;
     layers.into_iter().enumerate().map(|(layer, sums)| sums.finish(layer)).collect()
+}
+
+/// Mean cosine of all pairs of a sequence's tokens, at each layer: one sequence, and so no interval.
+pub fn of_sequence(model: &Model, row: &ProbeRow) -> Result<Vec<f64>, Error> {
+    let mut by_layer = Vec::new();
+    let rows = std::slice::from_ref(row);
+    walk(model, rows, 1, |_, states, _, tokens| {
+        by_layer.push(mean_pairwise_cosine(states, tokens).unwrap_or(f64::NAN));
+    })?;
+    Ok(by_layer)
+}
+
+/// A row of tokens with the places of those that are not special.
+pub fn counted(row: &Row, tokenizer: &Tokenizer) -> ProbeRow {
+    let special = special_ids(tokenizer);
+    let places = row.ids.iter().enumerate().filter(|(_, id)| !special.contains(id));
+    ProbeRow { row: row.clone(), places: places.map(|(at, _)| at).collect() }
 }
 
 /// Refuses fewer rows than an interval over sequences needs.

@@ -6,6 +6,7 @@ use crate::places::ModelArgs;
 use crate::speaker::{ChoiceArgs, Speaker};
 use sibo_text::{Message, Template};
 use std::io::{BufRead, IsTerminal};
+use std::ops::ControlFlow;
 
 const LONG_ABOUT: &str = "\
 Talks with a model, line by line. The conversation is rendered by the template that the adapter was trained \
@@ -119,9 +120,11 @@ fn set_system(turns: &mut Vec<Message>, text: &str) {
 
 /// Answers the last turn; what goes wrong is said, and the conversation goes on without that turn.
 fn answer(speaker: &Speaker, turns: &mut Vec<Message>, choice: &ChoiceArgs, app: &App) {
-    let answers = speaker
-        .conversation(turns)
-        .and_then(|prompt| speaker.sample(&[prompt], choice, |_, piece| app.out.piece(piece)));
+    let show = |_, piece: &str| {
+        app.out.piece(piece);
+        ControlFlow::Continue(())
+    };
+    let answers = speaker.conversation(turns).and_then(|prompt| speaker.sample(&[prompt], choice, show));
     app.out.piece("\n");
     let cut_short = interrupt::take();
     match answers {

@@ -7,6 +7,7 @@ use crate::places::ModelArgs;
 use crate::speaker::{Answer, BeamArgs, ChoiceArgs, Speaker};
 use sibo_model::{beam_search, greedy, read_eos};
 use std::io::Read;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 const LONG_ABOUT: &str = "\
@@ -80,6 +81,7 @@ fn continue_text(args: &Args, app: &App) -> anyhow::Result<()> {
             if live {
                 app.out.piece(piece);
             }
+            ControlFlow::Continue(())
         })?,
         _ => speaker.search(&prompts, &args.choice, &args.beams)?,
     };

@@ -26,6 +26,7 @@ mod sweep;
 mod tasks;
 mod trace;
 mod train;
+mod ui;
 
 /// What is to be done.
 #[derive(Debug, clap::Subcommand)]
@@ -49,6 +50,7 @@ pub(crate) enum Command {
     Sweep(sweep::Args),
     Ablate(ablate::Args),
     Report(report::Args),
+    Ui(ui::Args),
     Trace(trace::Args),
     Bench(bench::Args),
     Overhead(overhead::Args),
@@ -85,6 +87,7 @@ pub(crate) fn run(command: Command, app: &App) -> anyhow::Result<()> {
         Command::Sweep(args) => sweep::run(args, app),
         Command::Ablate(args) => ablate::run(args, app),
         Command::Report(args) => report::run(args, app),
+        Command::Ui(args) => ui::run(args, app),
         Command::Trace(args) => trace::run(args, app),
         Command::Bench(args) => bench::run(args, app),
         Command::Overhead(args) => overhead::run(args, app),

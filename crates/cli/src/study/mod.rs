@@ -6,6 +6,8 @@ mod page;
 mod tables;
 mod watch;
 
+pub(crate) use page::underway;
+
 use crate::app::App;
 use crate::exit::{Interrupted, usage};
 use crate::{interrupt, places, speaker};

@@ -90,6 +90,35 @@ fn dots(f: &Finding, question: &Question, c: &Comparison) -> PairedDots {
     }
 }
 
+/// The page of a study that is not done: the scores, similarity and losses of the cells that are.
+pub(crate) fn underway(records: Vec<Record>) -> anyhow::Result<Document> {
+    let derived = super::derive(&records, &[])?;
+    let verdict = match records.len() {
+        1 => "One cell is done; the study is not.".to_string(),
+        n => format!("{n} cells are done; the study is not."),
+    };
+    let finding = Finding {
+        title: "A study under way".into(),
+        verdict,
+        facts: vec![],
+        records,
+        pairs: vec![],
+        refused: vec![],
+        first: vec![],
+        own: Value::Null,
+    };
+    let mut page = Document::new(finding.title.clone(), finding.verdict.clone());
+    let section = page.section("Scores", "Comparisons are made when every cell is done.");
+    // A cell judges itself by its own task first.
+    let own = derived.questions.first().map_or(String::new(), |q| q.task.clone());
+    for question in &derived.questions {
+        section.push(tables::scores(&finding.records, question, &own).into());
+    }
+    smoothing(&mut page, &finding, &derived);
+    page.section("Training", "").push(losses(&finding).into());
+    Ok(page)
+}
+
 /// Token similarity by layer, and whether it goes with the score.
 fn smoothing(page: &mut Document, f: &Finding, d: &Derived) {
     if f.records.iter().all(|r| r.after.is_empty()) {

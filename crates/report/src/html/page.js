@@ -24,10 +24,12 @@
 
   // Values under the pointer: the same words that browsers show by themselves without scripts.
   const words = new WeakMap();
-  for (const title of document.querySelectorAll('svg .hit > title')) {
-    words.set(title.parentNode, title.textContent);
-    title.remove();
-  }
+  const takeWords = (part) => {
+    for (const title of part.querySelectorAll('svg .hit > title')) {
+      words.set(title.parentNode, title.textContent);
+      title.remove();
+    }
+  };
   const tip = document.createElement('div');
   tip.className = 'tip';
   tip.hidden = true;
@@ -65,8 +67,10 @@
   document.addEventListener('keydown', (event) => { if (event.key === 'Escape') hide(); });
 
   // Copying is offered where the browser allows it for this page.
-  if (!navigator.clipboard) return;
-  for (const head of document.querySelectorAll('.code-head')) {
+  const offerCopy = (part) => {
+    for (const head of navigator.clipboard ? part.querySelectorAll('.code-head') : []) offer(head);
+  };
+  const offer = (head) => {
     const copy = document.createElement('button');
     copy.type = 'button';
     copy.textContent = 'Copy';
@@ -80,5 +84,9 @@
       setTimeout(() => { copy.textContent = 'Copy'; }, 2000);
     });
     head.append(copy);
-  }
+  };
+
+  const prepare = (part) => { takeWords(part); offerCopy(part); };
+  prepare(document);
+  document.addEventListener('sibo:part', (event) => { hide(); prepare(event.detail); });
 })();

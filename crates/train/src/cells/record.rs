@@ -118,6 +118,11 @@ impl Log {
         Ok(Log { path, records })
     }
 
+    /// Every record, in the order in which the cells were done.
+    pub fn into_records(self) -> Vec<Record> {
+        self.records
+    }
+
     /// The record of a cell, if it is done.
     pub fn find(&self, cell: &Cell) -> Option<&Record> {
         let key = cell.key();

@@ -28,7 +28,7 @@ smaller, mixing it in hardly changes what a branch reads.
     sibo smoothing smollm2-135m --adapter runs/plain/adapter --adapter runs/sibo/adapter --task gsm8k
 
 Special tokens are left out. Intervals (95 %) are over sequences; adapters are compared with the base on the \
-same sequences. The folder gets report.html, results.json, and every table and plot as CSV and SVG.";
+same sequences. The folder gets report.html, results.json, every table as CSV, and every plot as SVG and PNG.";
 
 /// Measure how alike tokens become from layer to layer, and how much of h0 is left
 #[derive(Debug, clap::Args)]
