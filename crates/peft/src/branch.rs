@@ -189,11 +189,7 @@ impl Branch {
     /// x~, for a skip connection that takes it; `None` where it is x.
     pub fn mixed(&self, call: &Call, params: &Params, x: &Rows) -> Option<Rows> {
         let lambda = self.lambda.value(params);
-        (lambda != 0.0).then(|| {
-            let mut out = Rows::scratch(x.rows(), x.width());
-            mix::forward(lambda, self.scale(), x, call.h0, &mut out);
-            out
-        })
+        (lambda != 0.0).then(|| mixture(lambda, self.h0, x, call.h0))
     }
 
     /// Gradient of x~ into x, h0 and a learned lambda: dx += (1 - lambda) d, dh0 += lambda s d.
@@ -243,9 +239,20 @@ impl Branch {
     }
 
     fn scale(&self) -> H0Scale {
-        match self.h0 {
-            H0::Raw => H0Scale::Raw,
-            H0::Rms => H0Scale::Rms,
-        }
+        scale_of(self.h0)
+    }
+}
+
+/// x~ (T, D), as a branch with this lambda reads it.
+pub fn mixture(lambda: f32, form: H0, x: &Rows, h0: &Rows) -> Rows {
+    let mut out = Rows::scratch(x.rows(), x.width());
+    mix::forward(lambda, scale_of(form), x, h0, &mut out);
+    out
+}
+
+fn scale_of(form: H0) -> H0Scale {
+    match form {
+        H0::Raw => H0Scale::Raw,
+        H0::Rms => H0Scale::Rms,
     }
 }

@@ -26,6 +26,7 @@ pub mod run;
 pub mod schedule;
 pub mod signs;
 pub mod study;
+pub mod suggest;
 #[cfg(test)]
 mod testing;
 pub mod trace;

@@ -2,6 +2,7 @@
 
 mod page;
 mod rows;
+mod suggest;
 
 use crate::app::App;
 use crate::exit::{Interrupted, usage};
@@ -26,6 +27,14 @@ smaller, mixing it in hardly changes what a branch reads.
 
     sibo smoothing minilm-l6 --task qnli
     sibo smoothing smollm2-135m --adapter runs/plain/adapter --adapter runs/sibo/adapter --task gsm8k
+
+    sibo smoothing minilm-l6 --task qnli --split train --suggest-lambda
+
+--suggest-lambda reads a lambda off one forward pass of the base over at most 32 sequences, without labels and without \
+training: the smallest one at which the tokens of x~ = (1 - lambda) x + lambda h0 have lost half of their excess of \
+similarity over h0, S(lambda) - S(h0) = (S(0) - S(h0)) / 2, with S the mean cosine of all pairs of tokens over \
+sequences, layers and sites; 0 where the excess is below 0.05, or is not halved by any lambda up to 0.7. Reasons and \
+what it predicts are in docs/lambda.md.
 
 Special tokens are left out. Intervals (95 %) are over sequences; adapters are compared with the base on the \
 same sequences. The folder gets report.html, results.json, every table as CSV, and every plot as SVG and PNG.";
@@ -58,6 +67,9 @@ pub(crate) struct Args {
     /// Rows at a time
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
     batch_size: u16,
+    /// Only suggest a lambda, from one forward pass of the base
+    #[arg(long, conflicts_with = "adapter")]
+    suggest_lambda: bool,
     #[command(flatten)]
     cut: CutArgs,
     /// Numbers in which the frozen products are computed
@@ -90,7 +102,9 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     if args.limit < 2 {
         return Err(usage("--limit must be 2 or more: an interval over sequences needs two"));
     }
-    places::check_folder(&args.output_dir)?;
+    if !args.suggest_lambda {
+        places::check_folder(&args.output_dir)?;
+    }
     let folder = app.places.model(&args.model)?;
     let adapters = args
         .adapter
@@ -105,6 +119,9 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     let tokenizer = Tokenizer::from_folder(&folder)?;
     tokenizer.check_vocabulary(base.model.arch().vocab)?;
     let (rows, source) = rows::read(&args, &base.model, &tokenizer, app)?;
+    if args.suggest_lambda {
+        return suggest::tell(&base.model, &rows, &source, args.batch_size.into(), app);
+    }
     interrupt::listen();
     let systems = look(base.model, &folder, &adapters, &rows, &options, args.batch_size.into(), app)?;
     let mut finding = Finding { model: args.model.clone(), source, systems, signs: vec![] };
