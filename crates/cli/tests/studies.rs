@@ -192,3 +192,30 @@ fn studies_that_make_no_sense_are_refused_before_anything_runs() {
     fails(&mut place.sibo(&["compare", "rows.toml", "--lambda", "0.2"]), 1, &["judges by a task's rows"]);
     assert!(!place.join("runs").exists());
 }
+
+/// A learned lambda is a combination like any other, and never taken for the plain method.
+#[test]
+fn a_sweep_takes_a_learned_lambda_and_a_schedule() {
+    let place = place();
+    let common = ["--seeds", "1", "--choose", "loss"];
+    succeeds(
+        place.sibo(&["sweep", "recipe.toml", "--lambda", "0,learned", "--output-dir", "a"]).args(common),
+    );
+    let found = results(&place, "a");
+    let arms: Vec<&str> =
+        found["study"]["validation"].as_array().unwrap().iter().map(|a| a["arm"].as_str().unwrap()).collect();
+    assert_eq!(arms, ["lambda 0", "lambda learned"]);
+    // Both read the test: the best plain one and the best boosted one.
+    let test = found["scores"].as_array().unwrap().iter().find(|s| s["question"]["split"] == "test").unwrap();
+    assert_eq!(test["arms"].as_array().unwrap().len(), 2, "{test}");
+    let grid = [
+        "--lambda",
+        "0.3",
+        "--set-grid",
+        "adapter.sibo.lambda_schedule=constant,linear",
+        "--output-dir",
+        "b",
+    ];
+    let text = succeeds(place.sibo(&["sweep", "recipe.toml"]).args(grid).args(common));
+    assert!(text.contains("lambda_schedule linear, lambda 0.3"), "{text}");
+}

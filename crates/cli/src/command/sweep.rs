@@ -19,6 +19,8 @@ read, once, by the best plain and the best boosted combination, of which the win
     sibo sweep recipe.toml --lambda 0,0.1,0.3 --set-grid learning_rate=3e-4,1e-3
     sibo sweep recipe.toml --set-grid adapter.r=4,8,16 --choose loss
     sibo sweep recipe.toml --halving
+    sibo sweep recipe.toml --lambda 0,0.2,0.4,learned
+    sibo sweep recipe.toml --lambda 0.2,0.4 --set-grid adapter.sibo.lambda_schedule=constant,linear
 
 With --halving all combinations run a quarter of the steps, the better half of them one half, and the better half \
 of those all: cheaper, and it can drop a combination that learns late. A sweep that was stopped goes on by the same \
@@ -190,7 +192,8 @@ fn plain_pairs(arms: &[Arm], plain: Option<&Arm>) -> Vec<Pairing> {
 }
 
 fn is_plain(value: &Value) -> bool {
-    value.pointer("/adapter/sibo/lambda").and_then(Value::as_f64).unwrap_or(0.0) == 0.0
+    // Judged as a run would: a learned lambda and a schedule from above zero are not the plain method.
+    Recipe::from_value("sweep", value).is_ok_and(|recipe| recipe.adapter.sibo.is_plain())
 }
 
 fn choice(args: &Args, study: &Study) -> anyhow::Result<Choice> {
