@@ -78,6 +78,19 @@ impl Model {
         Ok(())
     }
 
+    /// Lines of a report on those matrices of the layers that are still to be read and hold what is not finite; nothing is
+    /// kept of them.
+    pub(crate) fn look_through(&mut self, base: &mut Base) -> Result<Vec<String>, Error> {
+        let mut report = Vec::new();
+        for linear in self.layers.iter_mut().flat_map(|layer| layer.linears_mut()) {
+            let Weight::Away(away) = &linear.weight else { continue };
+            if base.read(away, linear.out, linear.inp)?.has_non_finite() {
+                report.push(not_finite(&away.key));
+            }
+        }
+        Ok(report)
+    }
+
     /// Whether matrices of its layers are still to be read ([`Model::read_base`]).
     pub fn is_open(&self) -> bool {
         self.base.is_some() && self.stream.is_none()

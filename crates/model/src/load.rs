@@ -178,12 +178,15 @@ impl Model {
         let Opened { arch, unknown, source, keys } = Opened::new(folder, options)?;
         let mut builder = Builder { source, keys, options, report: vec![], made_new: vec![] };
         let mut model = builder.build(arch)?;
-        let Builder { source, report, made_new, .. } = builder;
+        let Builder { source, mut report, made_new, .. } = builder;
+        let mut base = Base { source, compute: options.compute };
         if !report.is_empty() {
-            return Err(Error::Tensors { place: source.place, report: report.join("\n") });
+            // It is refused already: then at once for everything that is wrong with it.
+            report.extend(model.look_through(&mut base)?);
+            return Err(Error::Tensors { place: base.source.place, report: report.join("\n") });
         }
         model.made_new = made_new;
-        model.base = Some(Arc::new(Mutex::new(Base { source, compute: options.compute })));
+        model.base = Some(Arc::new(Mutex::new(base)));
         Ok(Loaded { model, unknown_keys: unknown })
     }
 }

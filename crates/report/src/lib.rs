@@ -1,7 +1,7 @@
 //! Run records into tables, plots and one self-contained HTML page.
 //!
 //! A command fills a [`Document`]; this crate turns it into [`html`], [`markdown`], [`csv`],
-//! plain text for a [`terminal`] and stand-alone SVG and PNG files ([`plot`], [`save`]). A run also keeps its
+//! plain text for a [`terminal`] and stand-alone SVG and PNG files ([`plot`], [`mod@save`]). A run also keeps its
 //! metrics while it goes: one JSON object per line ([`jsonl`], read back as columns by [`metrics`]) and TensorBoard
 //! events ([`tensorboard`]). The crate knows no tensors and no tasks, and it never prints.
 

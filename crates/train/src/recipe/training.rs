@@ -32,8 +32,7 @@ pub enum ComputeChoice {
 pub struct Training {
     /// Peak learning rate.
     pub learning_rate: f64,
-    /// Peak learning rate of a learned lambda (of its theta), under the same schedule; by default
-    /// [`LAMBDA_LEARNING_RATE`].
+    /// Peak learning rate of a learned lambda (of its theta), under the same schedule; by default 0.01.
     pub lambda_learning_rate: Option<f64>,
     /// Passes over the data.
     pub num_train_epochs: f64,
