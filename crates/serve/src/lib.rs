@@ -5,7 +5,7 @@
 //! whoever does not hold the token. The token stands in the address that is opened first; from then on it is a cookie
 //! that no other site's request carries (`SameSite=Strict`) and no script reads (`HttpOnly`).
 //!
-//! HTTP/1.1 is read by `httparse`, within limits of size and time ([`request`]). A connection carries one request and
+//! HTTP/1.1 is read by `httparse`, within limits of size and time (`request`). A connection carries one request and
 //! has a thread of its own, so that a slow one keeps nobody waiting; there are at most [`MOST_CONNECTIONS`]. The crate
 //! knows nothing of what it serves, and it never prints.
 

@@ -2,7 +2,7 @@
 //! The weight and its gradient stay f32.
 //!
 //! `alpha` multiplies one operand before it is rounded: the weight, or for the weight gradient the narrower of the two.
-//! Up to [`super::FEW_ROWS`] rows go as f32: rounding would take longer than it saves.
+//! Up to `FEW_ROWS` rows go as f32: rounding would take longer than it saves.
 //!
 //! With AMX and AVX-512-BF16 both operands are packed in pairs once. Elsewhere the f32 kernels multiply rounded copies:
 //! the rounding points are the same, the order of summation is not.
