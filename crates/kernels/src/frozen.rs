@@ -15,7 +15,7 @@ use crate::Rows;
 use crate::{gemm, work};
 pub use code::{Bits, Encoded, encode};
 use pack::By;
-pub(crate) use pack::round_to_bf16;
+pub(crate) use pack::round;
 use panels::Panels;
 use rayon::prelude::*;
 pub use store::Store;

@@ -7,7 +7,7 @@
 
 use super::Store;
 use crate::gemm::Span;
-use crate::isa::Isa;
+use crate::isa::{Isa, kernel};
 use rayon::prelude::*;
 
 /// Out features in a panel.
@@ -110,6 +110,18 @@ pub(crate) fn round_to_bf16(x: f32) -> u16 {
     let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
     let quiet = (bits >> 16) | 0x40;
     (if x.is_nan() { quiet } else { rounded }) as u16
+}
+
+kernel!(
+    /// alpha x, rounded to bf16 and widened again.
+    pub(crate) fn round(alpha: f32, x: &[f32], to: &mut [f32]) = round_body
+);
+
+#[inline(always)]
+fn round_body<const FMA: bool>(alpha: f32, x: &[f32], to: &mut [f32]) {
+    for (to, x) in to.iter_mut().zip(x) {
+        *to = widen(u32::from(round_to_bf16(alpha * *x)));
+    }
 }
 
 /// The f32 with this upper half.

@@ -5,13 +5,17 @@
 //! widened to f32 and the f32 kernels run: the rounding points are the same, the order of summation
 //! is not.
 
-use super::pack::{PANEL, round_to_bf16, widen};
+#[cfg(target_arch = "x86_64")]
+use super::pack::round_to_bf16;
+use super::pack::{PANEL, round};
 use super::panels::{Panels, each};
 use crate::Rows;
 use crate::gemm::{A_STRIDE, Ahead, Operands, Order, Product, Span, Strided, Target};
 #[cfg(target_arch = "x86_64")]
 use crate::gemm::{Halves, tiles};
-use crate::isa::{Isa, isa, kernel};
+#[cfg(target_arch = "x86_64")]
+use crate::isa::kernel;
+use crate::isa::{Isa, isa};
 
 /// y = x W^T; x (T, K), y (T, N).
 pub(super) fn forward(w: &Panels, x: &Rows, y: &mut Rows) {
@@ -142,15 +146,6 @@ fn narrow_rows(x: &Rows) -> Vec<u32> {
     (0..x.rows()).flat_map(|t| x.row(t).chunks(2).map(pair)).collect()
 }
 
-kernel!(fn round(x: &[f32], to: &mut [f32]) = round_body);
-
-#[inline(always)]
-fn round_body<const FMA: bool>(x: &[f32], to: &mut [f32]) {
-    for (to, x) in to.iter_mut().zip(x) {
-        *to = widen(u32::from(round_to_bf16(*x)));
-    }
-}
-
 /// A step is a pair along the contraction.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy)]
@@ -234,7 +229,7 @@ impl Operands for Widened<'_> {
             unsafe {
                 let to = std::slice::from_raw_parts_mut(tile.add(r * A_STRIDE), steps.count);
                 if r < rows.count {
-                    round(isa, self.0.left_row(rows.first + r, steps), to);
+                    round(isa, 1.0, self.0.left_row(rows.first + r, steps), to);
                 } else {
                     to.fill(0.0);
                 }

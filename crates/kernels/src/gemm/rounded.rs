@@ -11,7 +11,8 @@ use super::FEW_ROWS;
 #[cfg(target_arch = "x86_64")]
 use super::halves::{HalfPanels, Halves};
 use crate::Rows;
-use crate::isa::{Isa, isa, kernel};
+use crate::frozen::round;
+use crate::isa::{Isa, isa};
 use crate::split::{for_blocks, length};
 
 /// y = beta y + alpha x w^T; x (T, K), w (N, K), y (T, N).
@@ -85,15 +86,6 @@ fn rounded(alpha: f32, x: &[f32], width: usize) -> Rows {
     let isa = isa();
     for_blocks(made.data_mut(), |at, to| round(isa, alpha, &x[at..at + to.len()], to));
     made
-}
-
-kernel!(fn round(alpha: f32, x: &[f32], to: &mut [f32]) = round_body);
-
-#[inline(always)]
-fn round_body<const FMA: bool>(alpha: f32, x: &[f32], to: &mut [f32]) {
-    for (to, x) in to.iter_mut().zip(x) {
-        *to = f32::from_bits(u32::from(crate::frozen::round_to_bf16(alpha * x)) << 16);
-    }
 }
 
 /// dw = beta dw + m^T; m (K, N), dw (N, K).
