@@ -3,7 +3,7 @@
 use crate::Rows;
 use crate::isa::{isa, kernel};
 use crate::math::{erf, exp_below, madd, sigmoid, tanh};
-use crate::split::{for_blocks, same_shape};
+use crate::split::{for_block_pairs, for_blocks, same_shape};
 
 /// An activation function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +106,32 @@ pub fn forward(kind: Activation, x: &Rows, y: &mut Rows) {
     for_blocks(y.data_mut(), |at, y| {
         forward_block(isa, kind, &x.data()[at..at + y.len()], y);
     });
+}
+
+kernel!(fn both_block(kind: Activation, x: &mut [f32], y: &mut [f32]) = both_body);
+
+#[inline(always)]
+fn both_body<const FMA: bool>(kind: Activation, x: &mut [f32], y: &mut [f32]) {
+    #[inline(always)]
+    fn run(x: &mut [f32], y: &mut [f32], both: impl Fn(f32) -> (f32, f32)) {
+        for (y, x) in y.iter_mut().zip(x) {
+            (*y, *x) = both(*x);
+        }
+    }
+    match kind {
+        Activation::GeluErf => run(x, y, |x| (gelu_erf::<FMA>(x), gelu_erf_slope::<FMA>(x))),
+        Activation::GeluTanh => run(x, y, |x| (gelu_tanh::<FMA>(x), gelu_tanh_slope::<FMA>(x))),
+        Activation::Silu => run(x, y, |x| (silu::<FMA>(x), silu_slope::<FMA>(x))),
+        Activation::Relu => run(x, y, |x| (relu(x), relu_slope(x))),
+        Activation::Tanh => run(x, y, |x| (tanh::<FMA>(x), tanh_slope::<FMA>(x))),
+    }
+}
+
+/// y = f(x) and, in the place of x, f'(x); both (T, D). What the two have in common is computed once.
+pub fn forward_with_slope(kind: Activation, x_slope: &mut Rows, y: &mut Rows) {
+    same_shape("x", x_slope, "y", y);
+    let isa = isa();
+    for_block_pairs(x_slope.data_mut(), y.data_mut(), |_, x, y| both_block(isa, kind, x, y));
 }
 
 kernel!(fn backward_block(kind: Activation, x: &[f32], d: &mut [f32]) = backward_body);
@@ -218,10 +244,15 @@ mod tests {
                     .map(|(x, dy)| f64::from(*dy) * naive_slope(kind, *x))
                     .collect();
                 let run = || {
-                    let (mut y, mut d) = (Rows::scratch(t, d), dy.copy());
+                    let (mut y, mut grad) = (Rows::scratch(t, d), dy.copy());
                     forward(kind, &x, &mut y);
-                    backward(kind, &x, &mut d);
-                    [y.data(), d.data()].concat()
+                    backward(kind, &x, &mut grad);
+                    let (mut slope, mut same, mut one) =
+                        (x.copy(), Rows::scratch(t, d), Rows::from_vec(vec![1.0; t * d], d));
+                    forward_with_slope(kind, &mut slope, &mut same);
+                    backward(kind, &x, &mut one);
+                    assert_eq!((same.data(), slope.data()), (y.data(), one.data()), "{kind:?}");
+                    [y.data(), grad.data()].concat()
                 };
                 everywhere(run, |isa, out| {
                     let (fast_y, fast_dx) = out.split_at(t * d);

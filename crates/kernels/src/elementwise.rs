@@ -37,6 +37,20 @@ pub fn axpy(a: f32, x: &Rows, y: &mut Rows) {
     axpy_slice(a, x.data(), y.data_mut());
 }
 
+kernel!(fn multiply_block(x: &[f32], y: &mut [f32]) = multiply_body);
+
+#[inline(always)]
+fn multiply_body<const FMA: bool>(x: &[f32], y: &mut [f32]) {
+    y.iter_mut().zip(x).for_each(|(y, x)| *y *= x);
+}
+
+/// y *= x, element by element; both (T, D).
+pub fn multiply(x: &Rows, y: &mut Rows) {
+    same_shape("x", x, "y", y);
+    let isa = isa();
+    for_blocks(y.data_mut(), |at, y| multiply_block(isa, &x.data()[at..at + y.len()], y));
+}
+
 /// y += a x for slices of one length.
 pub fn axpy_slice(a: f32, x: &[f32], y: &mut [f32]) {
     length("x", x.len(), y.len());
@@ -114,14 +128,15 @@ mod tests {
             let (x, y, b) = (noise_rows(t, d, 1), noise_rows(t, d, 2), noise(d, 3));
             let a = -0.7f32;
             let run = || {
-                let mut out = [(); 4].map(|()| y.copy());
+                let mut out = [(); 5].map(|()| y.copy());
                 add(&x, &mut out[0]);
                 axpy(a, &x, &mut out[1]);
                 scale(a, &mut out[2]);
                 add_bias(&b, &mut out[3]);
+                multiply(&x, &mut out[4]);
                 let mut db = b.clone();
                 bias_grad(&x, &mut db);
-                [out[0].data(), out[1].data(), out[2].data(), out[3].data(), &db].concat()
+                [out[0].data(), out[1].data(), out[2].data(), out[3].data(), out[4].data(), &db].concat()
             };
             let pairs = || x.data().iter().zip(y.data()).map(|(x, y)| (f64::from(*x), f64::from(*y)));
             let a = f64::from(a);
@@ -129,6 +144,7 @@ mod tests {
             expected.extend(pairs().map(|(x, y)| a * x + y));
             expected.extend(pairs().map(|(_, y)| a * y));
             expected.extend(pairs().enumerate().map(|(i, (_, y))| y + f64::from(b[i % d])));
+            expected.extend(pairs().map(|(x, y)| x * y));
             let mut db = wide(&b);
             for t in 0..t {
                 (0..d).for_each(|c| db[c] += f64::from(x.row(t)[c]));

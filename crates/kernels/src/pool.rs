@@ -1,22 +1,24 @@
-//! Where the storage of [`crate::Rows`] comes from: freed buffers are kept and given out again.
+//! Where the storage of [`crate::Rows`] comes from: one arena, in which what is freed is given out again.
 //!
-//! First touch of memory costs more than most operations that use it, so a training step should
-//! touch none that the step before has not touched. Large buffers ask the system for huge pages.
+//! First touch of memory costs more than most operations that use it, so a training step should touch none that the
+//! step before has not touched. A free range is split and grows together with its neighbours, so what was touched once
+//! serves matrices of every shape; it is never given back.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
-use std::collections::BTreeMap;
+mod free;
+mod region;
+
+use free::Free;
+use region::Region;
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Cache line, and the widest vector: every buffer starts on such an address.
-const SMALL_ALIGN: usize = 64;
-/// The size of a huge page; buffers from here on are aligned to it.
-const HUGE: usize = 2 << 20;
-/// Buffers are cut to a multiple of this many bytes.
+/// Cache line, and the widest vector: every block starts on such an address.
+const LINE: usize = 64;
+/// Blocks of a page or more are whole pages: ranges of few sizes find each other.
 const PAGE: usize = 4096;
-/// Idle buffers never exceed the peak of live bytes by more than this part, or `IDLE_FLOOR`.
-const IDLE_SLACK: usize = 8;
-const IDLE_FLOOR: usize = 32 << 20;
+/// What ranges that fit nothing may add to the live bytes, as a part of them, and at least.
+const SLACK: usize = 8;
+const SLACK_FLOOR: usize = 32 << 20;
 
 /// One allocation: initialised memory for `bytes / 4` floats.
 #[derive(Debug)]
@@ -35,111 +37,51 @@ impl Block {
     pub(crate) fn pointer(&self) -> NonNull<f32> {
         self.pointer
     }
-
-    fn layout(bytes: usize) -> Layout {
-        let align = if bytes >= HUGE { HUGE } else { SMALL_ALIGN };
-        Layout::from_size_align(bytes, align).expect("a buffer is far smaller than isize::MAX")
-    }
-
-    /// New memory, all zero. Large blocks come from the system untouched, so zero costs nothing
-    /// until used.
-    fn from_system(bytes: usize) -> Block {
-        #[cfg(target_os = "linux")]
-        if bytes >= HUGE {
-            return Self { pointer: huge::map(bytes), bytes };
-        }
-        let layout = Self::layout(bytes);
-        // SAFETY: the layout's size is at least one page or one cache line, never zero.
-        let raw = unsafe { alloc_zeroed(layout) };
-        match NonNull::new(raw.cast::<f32>()) {
-            Some(pointer) => Self { pointer, bytes },
-            None => handle_alloc_error(layout),
-        }
-    }
-
-    fn release(self) {
-        #[cfg(target_os = "linux")]
-        if self.bytes >= HUGE {
-            huge::unmap(self.pointer, self.bytes);
-            return;
-        }
-        // SAFETY: the block came from `alloc_zeroed` with this layout and is dropped here for good.
-        unsafe { dealloc(self.pointer.as_ptr().cast(), Self::layout(self.bytes)) }
-    }
 }
 
-#[cfg(target_os = "linux")]
-mod huge {
-    use super::{Block, HUGE};
-    use std::alloc::handle_alloc_error;
-    use std::ptr::{NonNull, null_mut};
+/// A region and what of it is in use.
+#[derive(Debug)]
+struct Arena {
+    region: Region,
+    free: Free,
+    /// Everything in use or in `free` lies below.
+    top: usize,
+    /// The highest top ever: beyond it lie zeros.
+    touched: usize,
+}
 
-    /// Anonymous zero pages on a 2 MiB boundary, with huge pages asked for.
-    pub(super) fn map(bytes: usize) -> NonNull<f32> {
-        let room = bytes + HUGE;
-        // SAFETY: a fresh anonymous mapping touches no memory of ours.
-        let raw = unsafe {
-            libc::mmap(
-                null_mut(),
-                room,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-                -1,
-                0,
-            )
-        };
-        if raw == libc::MAP_FAILED {
-            handle_alloc_error(Block::layout(bytes));
+impl Arena {
+    /// The offset of a new block, and whether it is known to be all zero.
+    fn take(&mut self, bytes: usize) -> Option<(usize, bool)> {
+        if let Some(start) = self.free.take(bytes) {
+            return Some((start, false));
         }
-        let start = raw as usize;
-        let head = start.next_multiple_of(HUGE) - start;
-        let tail = room - head - bytes;
-        // SAFETY: head and tail are whole pages (start, HUGE and bytes are) inside the mapping made
-        // above, and nothing points into them; the advice concerns the part that is kept.
-        unsafe {
-            if head > 0 {
-                libc::munmap(raw, head);
-            }
-            let kept = raw.byte_add(head);
-            if tail > 0 {
-                libc::munmap(kept.byte_add(bytes), tail);
-            }
-            // Refused advice (a kernel without huge pages) leaves ordinary pages: nothing to do
-            // about it.
-            libc::madvise(kept, bytes, libc::MADV_HUGEPAGE);
-            NonNull::new_unchecked(kept.cast::<f32>())
+        let start = self.top;
+        if self.region.bytes - start < bytes {
+            return None;
         }
+        self.top += bytes;
+        let zero = start >= self.touched;
+        self.touched = self.touched.max(self.top);
+        Some((start, zero))
     }
 
-    pub(super) fn unmap(pointer: NonNull<f32>, bytes: usize) {
-        // SAFETY: `map` returned this range, and its only owner gives it up.
-        unsafe {
-            libc::munmap(pointer.as_ptr().cast(), bytes);
+    fn put(&mut self, start: usize, bytes: usize) {
+        self.free.put(start, bytes);
+        if let Some(start) = self.free.take_last(self.top) {
+            self.top = start;
         }
     }
 }
 
 struct State {
-    /// Idle blocks by size in bytes.
-    idle: BTreeMap<usize, Vec<Block>>,
-    idle_bytes: usize,
+    /// Nearly always one.
+    arenas: Vec<Arena>,
     live_bytes: usize,
     peak_bytes: usize,
-    /// The highest `live_bytes` ever: `peak_bytes` may be reset, the bound on idle memory should
-    /// not be.
-    ever_bytes: usize,
-    /// See [`expect_rows`].
-    rows: usize,
 }
 
-static STATE: Mutex<State> = Mutex::new(State {
-    idle: BTreeMap::new(),
-    idle_bytes: 0,
-    live_bytes: 0,
-    peak_bytes: 0,
-    ever_bytes: 0,
-    rows: 0,
-});
+static STATE: Mutex<State> = Mutex::new(State { arenas: Vec::new(), live_bytes: 0, peak_bytes: 0 });
 
 fn state() -> MutexGuard<'static, State> {
     // No code panics while it holds the lock with the counters half changed, so a poisoned state is
@@ -157,14 +99,14 @@ pub fn peak_bytes() -> usize {
     state().peak_bytes
 }
 
-/// Bytes that are kept for later use: they count for the process, not for any [`crate::Rows`].
-pub fn idle_bytes() -> usize {
-    state().idle_bytes
+/// Bytes that were touched so far, in use or not.
+pub fn touched_bytes() -> usize {
+    state().arenas.iter().map(|arena| arena.touched).sum()
 }
 
-/// The most that live and idle buffers take together where live ones never exceed `live` bytes.
+/// The most that is expected to be touched where live bytes never exceed `live`.
 pub fn bound(live: usize) -> usize {
-    (live + live / IDLE_SLACK).max(IDLE_FLOOR)
+    (live + live / SLACK).max(SLACK_FLOOR)
 }
 
 /// Starts a new measurement of the peak from what is live now.
@@ -173,207 +115,90 @@ pub fn reset_peak() {
     s.peak_bytes = s.live_bytes;
 }
 
-/// Matrices of up to `rows` rows are to come, of many heights: from now on each takes the room of `rows` rows, so that
-/// a batch finds the buffers of every other one whatever their lengths. The rest of a buffer is touched by no one, so
-/// it takes address space, not memory. It ends when the value is dropped.
-#[must_use]
-pub fn expect_rows(rows: usize) -> ExpectedRows {
-    state().rows = rows;
-    ExpectedRows(())
-}
-
-/// Given by [`expect_rows`].
-#[derive(Debug)]
-pub struct ExpectedRows(());
-
-impl Drop for ExpectedRows {
-    fn drop(&mut self) {
-        state().rows = 0;
-    }
-}
-
-/// Gives all idle buffers back to the system.
-pub fn trim() {
-    let idle = {
-        let mut s = state();
-        s.idle_bytes = 0;
-        std::mem::take(&mut s.idle)
-    };
-    idle.into_values().flatten().for_each(Block::release);
-}
-
-/// Bytes of the block for so many floats. From a page on there are eight sizes for each doubling, so that batches of
-/// slightly different lengths find each other's blocks; the unused tail of a block is not touched, so it costs
-/// little memory.
+/// Bytes of the block for so many floats.
 fn rounded(floats: usize) -> usize {
-    let bytes = (floats * size_of::<f32>()).max(SMALL_ALIGN);
-    if bytes < PAGE {
-        return bytes.next_multiple_of(SMALL_ALIGN);
-    }
-    let doubling = 1 << bytes.ilog2();
-    bytes.next_multiple_of((doubling / 8).max(PAGE))
-}
-
-/// A matrix of fewer than this part of the expected rows is another kind of thing (one row a sequence).
-const FEW: usize = 8;
-
-impl State {
-    /// The rows for which a matrix of `rows` rows gets room.
-    fn room(&self, rows: usize) -> usize {
-        if rows < self.rows && rows > self.rows / FEW { self.rows } else { rows }
-    }
-
-    fn take_idle(&mut self, bytes: usize) -> Option<Block> {
-        // A block up to a quarter too large is good enough: the rest is touched memory that nobody
-        // else uses now.
-        let size = *self.idle.range(bytes..=bytes + bytes / 4).next()?.0;
-        let blocks = self.idle.get_mut(&size)?;
-        let block = blocks.pop();
-        if blocks.is_empty() {
-            self.idle.remove(&size);
-        }
-        if block.is_some() {
-            self.idle_bytes -= size;
-        }
-        block
-    }
-
-    fn count_live(&mut self, bytes: usize) {
-        self.live_bytes += bytes;
-        self.peak_bytes = self.peak_bytes.max(self.live_bytes);
-        self.ever_bytes = self.ever_bytes.max(self.live_bytes);
-    }
-
-    /// Idle blocks, largest first, until live and idle together respect the bound.
-    fn shrink(&mut self) -> Vec<Block> {
-        let bound = bound(self.ever_bytes);
-        let mut gone = Vec::new();
-        while self.live_bytes + self.idle_bytes > bound {
-            let Some(mut entry) = self.idle.last_entry() else {
-                break;
-            };
-            let size = *entry.key();
-            gone.extend(entry.get_mut().pop());
-            if entry.get().is_empty() {
-                entry.remove();
-            }
-            self.idle_bytes -= size;
-        }
-        gone
-    }
+    let bytes = (floats * size_of::<f32>()).max(LINE);
+    bytes.next_multiple_of(if bytes < PAGE { LINE } else { PAGE })
 }
 
 /// A block for `rows` x `width` floats. The second value says whether it is known to be all zero.
 pub(crate) fn take(rows: usize, width: usize) -> (Block, bool) {
-    let gone;
-    let bytes;
-    {
-        let mut s = state();
-        bytes = rounded(s.room(rows) * width);
-        if let Some(block) = s.take_idle(bytes) {
-            s.count_live(block.bytes);
-            return (block, false);
-        }
-        s.count_live(bytes);
-        gone = s.shrink();
-    }
-    // System calls happen outside the lock.
-    gone.into_iter().for_each(Block::release);
-    (Block::from_system(bytes), true)
+    let bytes = rounded(rows * width);
+    let mut s = state();
+    s.live_bytes += bytes;
+    s.peak_bytes = s.peak_bytes.max(s.live_bytes);
+    let found = s.arenas.iter_mut().find_map(|arena| Some((arena.region.start, arena.take(bytes)?)));
+    let (base, (start, zero)) = found.unwrap_or_else(|| {
+        let mut arena = Arena { region: Region::reserve(bytes), free: Free::default(), top: 0, touched: 0 };
+        let taken = arena.take(bytes).expect("a new region has room for what it was reserved for");
+        let base = arena.region.start;
+        s.arenas.push(arena);
+        (base, taken)
+    });
+    // SAFETY: the offset lies inside the region.
+    (Block { pointer: unsafe { base.add(start) }.cast(), bytes }, zero)
 }
 
 /// Returns a block for later use.
 pub(crate) fn put(block: Block) {
-    let gone;
-    {
-        let mut s = state();
-        s.live_bytes -= block.bytes;
-        s.idle_bytes += block.bytes;
-        s.idle.entry(block.bytes).or_default().push(block);
-        gone = s.shrink();
-    }
-    gone.into_iter().for_each(Block::release);
+    let mut s = state();
+    s.live_bytes -= block.bytes;
+    let address = block.pointer.as_ptr() as usize;
+    let owner = s.arenas.iter_mut().find_map(|arena| {
+        let start = address.checked_sub(arena.region.start.as_ptr() as usize)?;
+        (start < arena.region.bytes).then_some((arena, start))
+    });
+    let (arena, start) = owner.expect("a block lies in the region that it was taken from");
+    arena.put(start, block.bytes);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn empty() -> State {
-        State { idle: BTreeMap::new(), idle_bytes: 0, live_bytes: 0, peak_bytes: 0, ever_bytes: 0, rows: 0 }
-    }
-
-    fn idle(s: &mut State, bytes: usize) {
-        s.idle_bytes += bytes;
-        s.idle.entry(bytes).or_default().push(Block::from_system(bytes));
+    fn arena() -> Arena {
+        Arena { region: Region::reserve(1 << 20), free: Free::default(), top: 0, touched: 0 }
     }
 
     #[test]
-    fn the_smallest_block_that_fits_is_taken_and_none_far_too_large() {
-        let mut s = empty();
-        for bytes in [64 * 40, 64 * 12, 64 * 11] {
-            idle(&mut s, bytes);
-        }
-        let taken = s.take_idle(64 * 10).expect("two blocks fit");
-        assert_eq!((taken.bytes, s.idle_bytes), (64 * 11, 64 * 52));
-        taken.release();
-        assert!(s.take_idle(64 * 20).is_none(), "a block of twice the size was taken");
-        assert_eq!(s.idle.values().map(Vec::len).sum::<usize>(), 2);
-        s.idle.into_values().flatten().for_each(Block::release);
+    fn what_was_touched_serves_other_shapes_and_what_was_not_is_zero() {
+        let mut arena = arena();
+        let taken = [300, 200, 100].map(|bytes| arena.take(bytes).expect("there is room"));
+        assert_eq!(taken, [(0, true), (300, true), (500, true)]);
+        arena.put(0, 300);
+        arena.put(300, 200);
+        assert_eq!(arena.take(450), Some((0, false)), "two blocks side by side serve a larger one");
+        arena.put(500, 100);
+        assert_eq!((arena.top, arena.touched), (450, 600), "the end of the arena is free again");
+        assert_eq!(arena.take(120), Some((450, false)), "touched in part");
+        assert_eq!(arena.take(100), Some((570, false)));
+        assert_eq!(arena.take(100), Some((670, true)));
+        assert_eq!(arena.take(arena.region.bytes), None);
     }
 
     #[test]
-    fn sizes_are_whole_pages_with_an_eighth_to_spare_at_most() {
-        for floats in [1, 16, 17, 1000, 1024, 5000, 589_824, 600_000, 50_000_000] {
-            let bytes = 4 * floats;
-            let block = rounded(floats);
-            assert!(
-                block >= bytes && block <= (bytes + bytes / 8).max(64).next_multiple_of(PAGE),
-                "{floats}"
-            );
-            assert!(block.is_multiple_of(if bytes < PAGE { SMALL_ALIGN } else { PAGE }), "{floats}");
-        }
-        assert_eq!(rounded(1024 * 576), 4 * 1024 * 576, "the sizes of usual shapes fit exactly");
-    }
-
-    #[test]
-    fn batches_of_all_lengths_find_the_same_buffers() {
-        let mut s = empty();
-        assert_eq!((s.room(700), s.room(3)), (700, 3));
-        s.rows = 1000;
-        assert_eq!([1000, 999, 700, 126].map(|rows| s.room(rows)), [1000; 4]);
-        assert_eq!([1001, 125, 0].map(|rows| s.room(rows)), [1001, 125, 0]);
-    }
-
-    #[test]
-    fn idle_memory_is_bounded() {
-        let mut s = empty();
-        idle(&mut s, IDLE_FLOOR - PAGE);
-        assert!(s.shrink().is_empty());
-        idle(&mut s, 2 * PAGE);
-        let gone = s.shrink();
-        assert_eq!(gone.iter().map(|b| b.bytes).sum::<usize>(), IDLE_FLOOR - PAGE, "the largest goes first");
-        gone.into_iter().for_each(Block::release);
-        s.idle.into_values().flatten().for_each(Block::release);
+    fn sizes_are_whole_lines_and_from_a_page_on_whole_pages() {
+        let sizes = [0, 1, 16, 17, 1000, 1024, 1025, 1024 * 576].map(rounded);
+        assert_eq!(sizes, [64, 64, 64, 128, 4032, 4096, 8192, 4 * 1024 * 576]);
     }
 
     #[test]
     fn live_bytes_and_their_peak_are_counted() {
         // Other tests use the pool meanwhile, so only bounds can be stated.
         let x = crate::Rows::scratch(1000, 4096);
-        assert!(live_bytes() >= 16_384_000 && peak_bytes() >= 16_384_000);
+        assert!(live_bytes() >= 16_384_000 && peak_bytes() >= 16_384_000 && touched_bytes() >= 16_384_000);
         drop(x);
         reset_peak();
-        trim();
     }
 
     #[test]
-    fn large_blocks_are_zero_and_aligned() {
-        let block = Block::from_system(HUGE + PAGE);
-        assert!((block.pointer.as_ptr() as usize).is_multiple_of(HUGE));
-        // SAFETY: the block holds that many bytes.
-        let values = unsafe { std::slice::from_raw_parts(block.pointer.as_ptr(), (HUGE + PAGE) / 4) };
-        assert!(values.iter().all(|v| *v == 0.0));
-        block.release();
+    fn blocks_are_aligned_and_apart() {
+        let blocks = [3, 1000, 70_000].map(|floats| take(floats, 1).0);
+        let mut ranges: Vec<(usize, usize)> =
+            blocks.iter().map(|b| (b.pointer.as_ptr() as usize, b.bytes)).collect();
+        ranges.sort_unstable();
+        assert!(ranges.iter().all(|(start, bytes)| start.is_multiple_of(LINE) && bytes.is_multiple_of(LINE)));
+        assert!(ranges.is_sorted_by(|a, b| a.0 + a.1 <= b.0), "{ranges:?}");
+        blocks.into_iter().for_each(put);
     }
 }

@@ -83,12 +83,12 @@ impl Attention {
         (y, Some(AttentionSaved { q, k, v, o, lse, linears: [query, key, value, output], adapter }))
     }
 
-    /// dn (T, D) from da (T, D), where it is wanted.
+    /// dn (T, D) from da (T, D), where it is wanted. n may be absent where it is not read.
     pub(crate) fn backward(
         &self,
         cx: &Context,
         grads: &mut Grads,
-        n: &Rows,
+        n: Option<&Rows>,
         saved: &AttentionSaved,
         da: &Rows,
         wanted: bool,
@@ -101,12 +101,12 @@ impl Attention {
         let dy = through_adapter.as_ref().unwrap_or(da);
         let [query, key, value, output] = &saved.linears;
         let deeper = wanted || self.query.trains() || self.key.trains() || self.value.trains();
-        let mut do_ = deeper.then(|| Rows::scratch(n.rows(), saved.o.width()));
-        self.output.backward(call, grads, &saved.o, output, dy, 0.0, do_.as_mut());
+        let mut do_ = deeper.then(|| Rows::scratch(da.rows(), saved.o.width()));
+        self.output.backward(call, grads, Some(&saved.o), output, dy, 0.0, do_.as_mut());
         let do_ = do_?;
-        let mut dq = Rows::scratch(n.rows(), saved.q.width());
-        let mut dk = Rows::scratch(n.rows(), saved.k.width());
-        let mut dv = Rows::scratch(n.rows(), saved.v.width());
+        let mut dq = Rows::scratch(da.rows(), saved.q.width());
+        let mut dk = Rows::scratch(da.rows(), saved.k.width());
+        let mut dv = Rows::scratch(da.rows(), saved.v.width());
         let keys = cx.drop_keys(cx.dropout.attention, self.layer, DropSite::Probabilities);
         let drop = keys.as_ref().map(|keys| AttnDrop { p: cx.dropout.attention, keys });
         attention::backward(
@@ -125,7 +125,7 @@ impl Attention {
         );
         cx.rotate(&mut dq, cx.arch.heads, true);
         cx.rotate(&mut dk, cx.arch.kv_heads, true);
-        let mut dn = wanted.then(|| Rows::scratch(n.rows(), n.width()));
+        let mut dn = wanted.then(|| Rows::scratch(da.rows(), self.query.inp));
         self.query.backward(call, grads, n, query, &dq, 0.0, dn.as_mut());
         self.key.backward(call, grads, n, key, &dk, 1.0, dn.as_mut());
         self.value.backward(call, grads, n, value, &dv, 1.0, dn.as_mut());
@@ -138,6 +138,11 @@ impl Attention {
 
     pub(crate) fn linears(&self) -> [&Linear; 4] {
         [&self.query, &self.key, &self.value, &self.output]
+    }
+
+    /// Whether the backward pass reads n.
+    pub(crate) fn reads_input(&self) -> bool {
+        [&self.query, &self.key, &self.value].iter().any(|l| l.reads_input())
     }
 
     pub(crate) fn trains(&self) -> bool {

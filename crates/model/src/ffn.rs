@@ -2,8 +2,8 @@
 
 use crate::layer::Context;
 use crate::linear::{Grads, Linear, LinearSaved, series_backward, series_forward};
-use sibo_kernels::Rows;
 use sibo_kernels::activation::{self, Activation, gated};
+use sibo_kernels::{Rows, elementwise};
 use sibo_peft::{Branch, BranchSaved, Params, Site};
 
 /// The FFN's linears.
@@ -23,7 +23,7 @@ pub(crate) struct Ffn {
 pub(crate) struct FfnSaved {
     /// (T, F)
     gate: Option<(Rows, LinearSaved)>,
-    /// (T, F)
+    /// (T, F); where [`Ffn::keeps_slope`] says so, f'(W_up x) in its place.
     up: Rows,
     up_saved: LinearSaved,
     down: LinearSaved,
@@ -37,8 +37,14 @@ impl Ffn {
         let call = &cx.call;
         cx.show(Site::FfnUp, n);
         let gate = self.gate.as_ref().map(|gate| gate.forward(call, params, n));
-        let (up, up_saved) = self.up.forward(call, params, n);
-        let h = self.inner(gate.as_ref().map(|g| &g.0), &up);
+        let (mut up, up_saved) = self.up.forward(call, params, n);
+        let h = if cx.backward && self.keeps_slope() {
+            let mut h = Rows::scratch(up.rows(), up.width());
+            activation::forward_with_slope(self.activation, &mut up, &mut h);
+            h
+        } else {
+            self.inner(gate.as_ref().map(|g| &g.0), &up)
+        };
         let (mut y, down) = self.down.forward(call, params, &h);
         let parallel = self.parallel.as_ref().map(|branch| branch.forward(call, params, n, &mut y));
         cx.show(Site::Ffn, &y);
@@ -52,12 +58,12 @@ impl Ffn {
         (y, FfnSaved { gate, up, up_saved, down, adapter, parallel })
     }
 
-    /// dn (T, D) from df (T, D), where it is wanted.
+    /// dn (T, D) from df (T, D), where it is wanted. n may be absent where it is not read.
     pub(crate) fn backward(
         &self,
         cx: &Context,
         grads: &mut Grads,
-        n: &Rows,
+        n: Option<&Rows>,
         saved: &FfnSaved,
         df: &Rows,
         wanted: bool,
@@ -69,16 +75,17 @@ impl Ffn {
         };
         let dy = through_adapter.as_ref().unwrap_or(df);
         let deeper = wanted || self.up.trains() || self.gate.as_ref().is_some_and(Linear::trains);
-        let mut dh = deeper.then(|| Rows::scratch(n.rows(), self.down.inp));
+        let mut dh = deeper.then(|| Rows::scratch(df.rows(), self.down.inp));
         if deeper || self.down.trains() {
-            let h = self.inner(saved.gate.as_ref().map(|g| &g.0), &saved.up);
-            self.down.backward(call, grads, &h, &saved.down, dy, 0.0, dh.as_mut());
+            let h = self.down.reads_input().then(|| self.inner(saved.gate.as_ref().map(|g| &g.0), &saved.up));
+            self.down.backward(call, grads, h.as_ref(), &saved.down, dy, 0.0, dh.as_mut());
         }
-        let mut dn = wanted.then(|| Rows::scratch(n.rows(), n.width()));
+        let mut dn = wanted.then(|| Rows::scratch(df.rows(), self.up.inp));
         if let Some(dh) = dh {
             self.backward_inner(cx, grads, n, saved, dh, dn.as_mut());
         }
         if let (Some(branch), Some(inner)) = (&self.parallel, &saved.parallel) {
+            let n = n.expect("a branch beside the sub-layer reads its input");
             branch.backward(call, grads.params, n, inner, dy, dn.as_mut(), grads.dh0.as_deref_mut());
         }
         dn
@@ -88,7 +95,7 @@ impl Ffn {
         &self,
         cx: &Context,
         grads: &mut Grads,
-        n: &Rows,
+        n: Option<&Rows>,
         saved: &FfnSaved,
         mut dh: Rows,
         mut dn: Option<&mut Rows>,
@@ -104,10 +111,25 @@ impl Ffn {
                 self.up.backward(call, grads, n, &saved.up_saved, &dup, 1.0, dn);
             }
             _ => {
-                activation::backward(self.activation, &saved.up, &mut dh);
+                if self.keeps_slope() {
+                    elementwise::multiply(&saved.up, &mut dh);
+                } else {
+                    activation::backward(self.activation, &saved.up, &mut dh);
+                }
                 self.up.backward(call, grads, n, &saved.up_saved, &dh, 0.0, dn);
             }
         }
+    }
+
+    /// Whether the slope of f is kept for the backward pass, which then needs neither W_up x nor f of it.
+    fn keeps_slope(&self) -> bool {
+        self.gate.is_none() && !self.down.reads_input()
+    }
+
+    /// Whether the backward pass reads n.
+    pub(crate) fn reads_input(&self) -> bool {
+        let gate = self.gate.as_ref().is_some_and(Linear::reads_input);
+        gate || self.up.reads_input() || self.parallel.is_some()
     }
 
     fn inner(&self, gate: Option<&Rows>, up: &Rows) -> Rows {

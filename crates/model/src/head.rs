@@ -60,7 +60,7 @@ pub(crate) fn causal_loss(
         if let Some(drows) = &mut drows {
             let mut d = Rows::scratch(chunk.rows(), chunk.width());
             let mut grads = Grads { params, dh0: None };
-            head.backward(call, &mut grads, &chunk, &saved, &logits, 0.0, Some(&mut d));
+            head.backward(call, &mut grads, Some(&chunk), &saved, &logits, 0.0, Some(&mut d));
             let width = rows.width();
             drows.data_mut()[range.start * width..range.end * width].copy_from_slice(d.data());
         }
@@ -111,12 +111,12 @@ impl ClassHead {
     ) -> Option<Rows> {
         let deeper = wanted || self.inner.trains();
         let mut d = deeper.then(|| Rows::scratch(at.len(), saved.hidden.width()));
-        self.last.backward(&cx.call, grads, &saved.hidden, &saved.last, dscores, 0.0, d.as_mut());
+        self.last.backward(&cx.call, grads, Some(&saved.hidden), &saved.last, dscores, 0.0, d.as_mut());
         let mut d = d?;
         self.drop(cx, at, DropSite::HeadInner, &mut d);
         activation::backward(Activation::Tanh, &saved.pre, &mut d);
         let mut dfirst = wanted.then(|| Rows::scratch(at.len(), saved.input.width()));
-        self.inner.backward(&cx.call, grads, &saved.input, &saved.inner, &d, 0.0, dfirst.as_mut());
+        self.inner.backward(&cx.call, grads, Some(&saved.input), &saved.inner, &d, 0.0, dfirst.as_mut());
         dfirst.map(|mut dfirst| {
             if self.drop_input {
                 self.drop(cx, at, DropSite::HeadInput, &mut dfirst);

@@ -31,6 +31,8 @@ pub(crate) struct Context<'a> {
     pub(crate) call: Call<'a>,
     /// The base model's own dropout, zero unless it is on.
     pub(crate) dropout: BaseDropout,
+    /// A backward pass follows.
+    pub(crate) backward: bool,
     /// Sees what the sites of a layer read; only probes ask for it.
     pub(crate) tap: Option<&'a Tap<'a>>,
 }
@@ -257,9 +259,9 @@ impl Layer {
         let dsum2 =
             on_sum::backward(self.on_ffn.as_ref(), Some(norm2), cx, grads, saved.on_ffn.as_ref(), dsum2);
         let below = wanted || self.attention_trains() || self.norm1.trains();
-        let (x1, _) = self.norm1.forward(grads.params, sum1);
+        let x1 = self.ffn.reads_input().then(|| self.norm1.forward(grads.params, sum1).0);
         let df = self.dropped(cx, &dsum2, DropSite::Ffn);
-        let dx1 = self.ffn.backward(cx, grads, &x1, &saved.ffn, df.as_ref().unwrap_or(&dsum2), below);
+        let dx1 = self.ffn.backward(cx, grads, x1.as_ref(), &saved.ffn, df.as_ref().unwrap_or(&dsum2), below);
         let mut dx1 = dx1?;
         elementwise::add(&dsum2, &mut dx1);
         let dsum1 = self.norm1.backward(grads.params, sum1, &saved.stats1, &dx1);
@@ -269,8 +271,14 @@ impl Layer {
             return None;
         }
         let da = self.dropped(cx, &dsum1, DropSite::Attention);
-        let dn =
-            self.attention.backward(cx, grads, x, &saved.attention, da.as_ref().unwrap_or(&dsum1), wanted);
+        let dn = self.attention.backward(
+            cx,
+            grads,
+            Some(x),
+            &saved.attention,
+            da.as_ref().unwrap_or(&dsum1),
+            wanted,
+        );
         dn.map(|mut dx| {
             elementwise::add(&dsum1, &mut dx);
             dx
@@ -290,10 +298,11 @@ impl Layer {
         let norm2 = self.second_norm();
         let dout = on_sum::backward(self.on_ffn.as_ref(), None, cx, grads, saved.on_ffn.as_ref(), dout);
         let below = wanted || self.attention_trains() || self.norm1.trains();
-        let (n2, _) = norm2.forward(grads.params, x1);
+        let n2 = self.ffn.reads_input().then(|| norm2.forward(grads.params, x1).0);
         let df = self.dropped(cx, &dout, DropSite::Ffn);
         let into_norm2 = below || norm2.trains();
-        let dn2 = self.ffn.backward(cx, grads, &n2, &saved.ffn, df.as_ref().unwrap_or(&dout), into_norm2);
+        let dn2 =
+            self.ffn.backward(cx, grads, n2.as_ref(), &saved.ffn, df.as_ref().unwrap_or(&dout), into_norm2);
         drop(n2);
         let mut dx1 = norm2.backward(grads.params, x1, &saved.stats2, &dn2?);
         if !below {
@@ -302,13 +311,13 @@ impl Layer {
         elementwise::add(&dout, &mut dx1);
         let on_attention = (self.on_attention.as_ref(), saved.on_attention.as_ref());
         let dx1 = on_sum::backward(on_attention.0, None, cx, grads, on_attention.1, dx1);
-        let (n1, _) = self.norm1.forward(grads.params, x);
+        let n1 = self.attention.reads_input().then(|| self.norm1.forward(grads.params, x).0);
         let da = self.dropped(cx, &dx1, DropSite::Attention);
         let into_norm1 = wanted || self.norm1.trains();
         let dn1 = self.attention.backward(
             cx,
             grads,
-            &n1,
+            n1.as_ref(),
             &saved.attention,
             da.as_ref().unwrap_or(&dx1),
             into_norm1,
@@ -328,17 +337,19 @@ impl Layer {
         wanted: bool,
     ) -> Option<Rows> {
         let into_norm = wanted || self.norm1.trains();
-        let (n1, _) = self.norm1.forward(grads.params, x);
+        let read = self.ffn.reads_input() || self.attention.reads_input();
+        let n1 = read.then(|| self.norm1.forward(grads.params, x).0);
         let dout = on_sum::backward(self.on_ffn.as_ref(), None, cx, grads, saved.on_ffn.as_ref(), dout);
         let df = self.dropped(cx, &dout, DropSite::Ffn);
-        let dn_ffn = self.ffn.backward(cx, grads, &n1, &saved.ffn, df.as_ref().unwrap_or(&dout), into_norm);
+        let dn_ffn =
+            self.ffn.backward(cx, grads, n1.as_ref(), &saved.ffn, df.as_ref().unwrap_or(&dout), into_norm);
         let on_attention = (self.on_attention.as_ref(), saved.on_attention.as_ref());
         let dout = on_sum::backward(on_attention.0, None, cx, grads, on_attention.1, dout);
         let da = self.dropped(cx, &dout, DropSite::Attention);
         let dn = self.attention.backward(
             cx,
             grads,
-            &n1,
+            n1.as_ref(),
             &saved.attention,
             da.as_ref().unwrap_or(&dout),
             into_norm,

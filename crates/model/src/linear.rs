@@ -63,12 +63,13 @@ impl Linear {
         (y, saved)
     }
 
-    /// dx (T, K) = beta dx + ..., where it is wanted; gradients of all that trains here.
+    /// dx (T, K) = beta dx + ..., where it is wanted; gradients of all that trains here. x may be absent where
+    /// [`Linear::reads_input`] says that it is not read.
     pub(crate) fn backward(
         &self,
         call: &Call,
         grads: &mut Grads,
-        x: &Rows,
+        x: Option<&Rows>,
         saved: &LinearSaved,
         dz: &Rows,
         beta: f32,
@@ -82,10 +83,13 @@ impl Linear {
         if let Some(id) = self.bias.as_ref().and_then(Vector::trained) {
             elementwise::bias_grad(dy, grads.params.grad_mut(id));
         }
-        self.weight.gradient(grads.params, dy, saved.input.as_ref().unwrap_or(x));
+        let input = || x.expect("whoever leaves the input out asked whether it is read");
+        if self.weight.trains() {
+            self.weight.gradient(grads.params, dy, saved.input.as_ref().unwrap_or_else(input));
+        }
         if let (Some(branch), Some(inner)) = (&self.before, &saved.before) {
             // The branch feeds the frozen product, so its gradient is dy W.
-            let mut dinput = Rows::scratch(x.rows(), self.inp);
+            let mut dinput = Rows::scratch(dy.rows(), self.inp);
             self.weight.backward(grads.params, dy, 0.0, &mut dinput);
             if let Some(dx) = dx.as_deref_mut() {
                 if beta == 0.0 {
@@ -96,7 +100,7 @@ impl Linear {
             branch.backward(
                 call,
                 grads.params,
-                x,
+                input(),
                 inner,
                 &dinput,
                 dx.as_deref_mut(),
@@ -106,8 +110,13 @@ impl Linear {
             self.weight.backward(grads.params, dy, beta, dx);
         }
         if let (Some(branch), Some(inner)) = (&self.beside, &saved.beside) {
-            branch.backward(call, grads.params, x, inner, dy, dx, grads.dh0.as_deref_mut());
+            branch.backward(call, grads.params, input(), inner, dy, dx, grads.dh0.as_deref_mut());
         }
+    }
+
+    /// Whether the backward pass reads x: for a gradient of the weight, or by a branch.
+    pub(crate) fn reads_input(&self) -> bool {
+        self.before.is_some() || self.beside.is_some() || self.weight.trains()
     }
 
     /// Numbers that the branches keep for each row.

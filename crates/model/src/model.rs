@@ -166,7 +166,15 @@ impl Model {
     pub fn loss(&mut self, batch: &Batch, labels: &Labels) -> StepOutput {
         let (h0, last) = self.run(batch, |_, _| {});
         let call = Call { h0: &h0, drop: None, seen: None };
-        let cx = Context { arch: &self.arch, batch, rope: None, call, dropout: NO_DROPOUT, tap: None };
+        let cx = Context {
+            arch: &self.arch,
+            batch,
+            rope: None,
+            call,
+            dropout: NO_DROPOUT,
+            backward: false,
+            tap: None,
+        };
         let norm = self.final_norm.as_ref();
         let (sum, _) =
             loss_and_gradient(&self.head, norm, &mut self.params, &cx, &last, labels, 1.0, false, false);
@@ -195,7 +203,8 @@ impl Model {
         let run = Run { pass: &pass, lowest, recompute: recompute.into() };
         let (h0, last, tape) = self.forward_taped(batch, tables.as_ref(), source, base, &run);
         let call = Call { h0: &h0, drop: source, seen: None };
-        let cx = Context { arch: &self.arch, batch, rope: tables.as_ref(), call, dropout: base, tap: None };
+        let rope = tables.as_ref();
+        let cx = Context { arch: &self.arch, batch, rope, call, dropout: base, backward: true, tap: None };
         let wanted = lowest.is_some();
         let norm = self.final_norm.as_ref();
         let (sum, dlast) =
@@ -313,7 +322,7 @@ impl Model {
         drop: Option<DropSource<'a>>,
     ) -> Context<'a> {
         let call = Call { h0, drop, seen: None };
-        Context { arch: &self.arch, batch, rope, call, dropout: NO_DROPOUT, tap: None }
+        Context { arch: &self.arch, batch, rope, call, dropout: NO_DROPOUT, backward: false, tap: None }
     }
 
     /// Rotary tables for a batch, with those of rows that `dynamic` scaling treats on their own.
@@ -350,7 +359,8 @@ impl Model {
         let embedding_cx = EmbeddingContext::new(batch, base.embedding, source);
         let (h0, embedding) = self.embedding.forward(&embedding_cx, &self.params, self.arch.width);
         let call = Call { h0: &h0, drop: source, seen: None };
-        let cx = Context { arch: &self.arch, batch, rope: tables, call, dropout: base, tap: None };
+        let cx =
+            Context { arch: &self.arch, batch, rope: tables, call, dropout: base, backward: true, tap: None };
         let mut x = h0.copy();
         let mut inputs = Vec::new();
         let mut kept = Vec::new();

@@ -95,7 +95,6 @@ struct Run<'a> {
     /// Layers that are computed again on the way back.
     recompute: Recompute,
     began: Instant,
-    _buffers: pool::ExpectedRows,
 }
 
 /// What a step computed.
@@ -146,7 +145,6 @@ impl<'a> Run<'a> {
             guard: guard::Guard::default(),
             recompute: plan.recomputed.into(),
             began: Instant::now(),
-            _buffers: pool::expect_rows(plan.tokens),
             model,
             data,
             validation,

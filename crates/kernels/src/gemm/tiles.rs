@@ -12,12 +12,13 @@ use crate::work;
 use rayon::prelude::*;
 use std::arch::asm;
 use std::cell::RefCell;
+use std::mem::MaybeUninit;
 
 /// Rows and columns of a block of the result.
 const BLOCK: usize = 2 * SIDE;
-/// The longest piece of the contraction, in pairs: a block's rows of the left operand and a panel of the right one
-/// stay in the first-level cache in part, a task's panels in the second.
-const LONGEST: usize = 384;
+/// The longest piece of the contraction, in pairs: a block's rows of the left operand stay in the first-level cache
+/// beside the panel that streams past them. Sums go to the result and back between pieces, which costs less.
+const LONGEST: usize = 144;
 /// Columns of the result in one task, at most.
 const COLUMNS: usize = 256;
 /// Blocks of columns that a task should keep: each reads all of its rows' left operand.
@@ -184,13 +185,15 @@ impl Task<'_> {
                 kernel(high, (a, a_row), b, steps, (c, row), beta != 0.0);
                 return;
             }
-            let mut aside = [0.0; BLOCK * BLOCK];
+            let mut room = MaybeUninit::<[f32; BLOCK * BLOCK]>::uninit();
+            let aside: *mut f32 = room.as_mut_ptr().cast();
             if beta != 0.0 {
+                // Sums that c has no room for start from anything, and end nowhere.
                 scale(beta, c, row, (high, wide));
-                copy((c, row), (aside.as_mut_ptr(), BLOCK), (high, wide));
+                copy((c, row), (aside, BLOCK), (high, wide));
             }
-            kernel(high, (a, a_row), b, steps, (aside.as_mut_ptr(), BLOCK), beta != 0.0);
-            copy((aside.as_ptr(), BLOCK), (c, row), (high, wide));
+            kernel(high, (a, a_row), b, steps, (aside, BLOCK), beta != 0.0);
+            copy((aside, BLOCK), (c, row), (high, wide));
         }
     }
 }
