@@ -12,6 +12,7 @@ mod store;
 mod turn;
 
 use crate::Rows;
+use crate::pool::Lasting;
 use crate::{gemm, work};
 pub use code::{Bits, Encoded, encode};
 use pack::By;
@@ -42,7 +43,7 @@ pub struct FrozenWeight {
 enum Values {
     /// Row-major (out, in): products pack it on the way, rows and a few inner products read it as
     /// it is.
-    F32(Vec<f32>),
+    F32(Lasting<f32>),
     Panels(Panels),
 }
 
@@ -52,12 +53,7 @@ impl FrozenWeight {
     /// # Panics
     /// When the lengths do not fit the shape; the loader checks files before.
     pub fn new(out: usize, inp: usize, store: Store, compute: Compute) -> FrozenWeight {
-        store.check(out, inp);
-        let values = match compute {
-            Compute::F32 => Values::F32(store.into_f32(inp)),
-            Compute::Bf16 => Values::Panels(Panels::new(out, inp, &store, By::All)),
-        };
-        FrozenWeight { out, inp, values }
+        FrozenWeight::by(By::All, out, inp, &store, compute)
     }
 
     /// The same on the calling thread alone, for one that reads ahead of others that compute.
@@ -65,14 +61,18 @@ impl FrozenWeight {
     /// # Panics
     /// When the lengths do not fit the shape.
     pub fn new_alone(out: usize, inp: usize, store: &Store, compute: Compute) -> FrozenWeight {
+        FrozenWeight::by(By::One, out, inp, store, compute)
+    }
+
+    fn by(by: By, out: usize, inp: usize, store: &Store, compute: Compute) -> FrozenWeight {
         store.check(out, inp);
         let values = match compute {
             Compute::F32 => {
-                let mut values = vec![0.0; out * inp];
-                store.rows_into(inp, &mut values);
+                let mut values = Lasting::zeros(out * inp);
+                store.rows_into(inp, &mut values, by);
                 Values::F32(values)
             }
-            Compute::Bf16 => Values::Panels(Panels::new(out, inp, store, By::One)),
+            Compute::Bf16 => Values::Panels(Panels::new(out, inp, store, by)),
         };
         FrozenWeight { out, inp, values }
     }
@@ -84,7 +84,7 @@ impl FrozenWeight {
     pub fn refill(&mut self, store: &Store) {
         store.check(self.out, self.inp);
         match &mut self.values {
-            Values::F32(values) => store.rows_into(self.inp, values),
+            Values::F32(values) => store.rows_into(self.inp, values, By::One),
             Values::Panels(packed) => packed.refill(store, By::One),
         }
     }
@@ -170,7 +170,7 @@ impl FrozenWeight {
     /// All of W as the products see it, widened, (N, K).
     pub fn to_f32(&self) -> Vec<f32> {
         match &self.values {
-            Values::F32(values) => values.clone(),
+            Values::F32(values) => values.to_vec(),
             Values::Panels(packed) => {
                 let mut wide = vec![0.0; self.out * self.inp];
                 if self.inp > 0 {

@@ -2,6 +2,7 @@
 //! against these numbers, so they are taken on the same threads and in the same minute.
 
 use crate::isa::{Isa, isa, kernel};
+use crate::pool::Lasting;
 use rayon::prelude::*;
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -132,7 +133,8 @@ fn total_body<const FMA: bool>(x: &[f32]) -> f32 {
 }
 
 fn reading(isa: Isa) -> f64 {
-    let values = vec![1.0f32; FLOATS];
+    let mut values = Lasting::<f32>::zeros(FLOATS);
+    values.fill(1.0);
     let part = values.len() / rayon::current_num_threads() + 1;
     let seconds = shortest(|| {
         black_box(values.par_chunks(part).map(|x| total(isa, x)).sum::<f32>());

@@ -5,9 +5,11 @@
 //! serves matrices of every shape; it is never given back.
 
 mod free;
+mod lasting;
 mod region;
 
 use free::Free;
+pub(crate) use lasting::{Lasting, Plain};
 use region::Region;
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -74,14 +76,48 @@ impl Arena {
     }
 }
 
+/// Arenas of one kind of data: one after another is added where the others have no room.
+#[derive(Debug)]
+struct Arenas(Vec<Arena>);
+
+impl Arenas {
+    const fn new() -> Arenas {
+        Arenas(Vec::new())
+    }
+
+    /// A new block, and whether it is known to be all zero.
+    fn take(&mut self, bytes: usize) -> (NonNull<u8>, bool) {
+        let found = self.0.iter_mut().find_map(|arena| Some((arena.region.start, arena.take(bytes)?)));
+        let (base, (start, zero)) = found.unwrap_or_else(|| {
+            let mut arena =
+                Arena { region: Region::reserve(bytes), free: Free::default(), top: 0, touched: 0 };
+            let taken = arena.take(bytes).expect("a new region has room for what it was reserved for");
+            let base = arena.region.start;
+            self.0.push(arena);
+            (base, taken)
+        });
+        // SAFETY: the offset lies inside the region.
+        (unsafe { base.add(start) }, zero)
+    }
+
+    /// Takes back what [`Arenas::take`] gave.
+    fn put(&mut self, pointer: NonNull<u8>, bytes: usize) {
+        let owner = self.0.iter_mut().find_map(|arena| {
+            let start = (pointer.as_ptr() as usize).checked_sub(arena.region.start.as_ptr() as usize)?;
+            (start < arena.region.bytes).then_some((arena, start))
+        });
+        let (arena, start) = owner.expect("a block lies in the region that it was taken from");
+        arena.put(start, bytes);
+    }
+}
+
 struct State {
-    /// Nearly always one.
-    arenas: Vec<Arena>,
+    arenas: Arenas,
     live_bytes: usize,
     peak_bytes: usize,
 }
 
-static STATE: Mutex<State> = Mutex::new(State { arenas: Vec::new(), live_bytes: 0, peak_bytes: 0 });
+static STATE: Mutex<State> = Mutex::new(State { arenas: Arenas::new(), live_bytes: 0, peak_bytes: 0 });
 
 fn state() -> MutexGuard<'static, State> {
     // No code panics while it holds the lock with the counters half changed, so a poisoned state is
@@ -101,7 +137,7 @@ pub fn peak_bytes() -> usize {
 
 /// Bytes that were touched so far, in use or not.
 pub fn touched_bytes() -> usize {
-    state().arenas.iter().map(|arena| arena.touched).sum()
+    state().arenas.0.iter().map(|arena| arena.touched).sum()
 }
 
 /// The most that is expected to be touched where live bytes never exceed `live`.
@@ -115,41 +151,27 @@ pub fn reset_peak() {
     s.peak_bytes = s.live_bytes;
 }
 
-/// Bytes of the block for so many floats.
-fn rounded(floats: usize) -> usize {
-    let bytes = (floats * size_of::<f32>()).max(LINE);
+/// What a block of so many bytes takes.
+fn rounded(bytes: usize) -> usize {
+    let bytes = bytes.max(LINE);
     bytes.next_multiple_of(if bytes < PAGE { LINE } else { PAGE })
 }
 
 /// A block for `rows` x `width` floats. The second value says whether it is known to be all zero.
 pub(crate) fn take(rows: usize, width: usize) -> (Block, bool) {
-    let bytes = rounded(rows * width);
+    let bytes = rounded(rows * width * size_of::<f32>());
     let mut s = state();
     s.live_bytes += bytes;
     s.peak_bytes = s.peak_bytes.max(s.live_bytes);
-    let found = s.arenas.iter_mut().find_map(|arena| Some((arena.region.start, arena.take(bytes)?)));
-    let (base, (start, zero)) = found.unwrap_or_else(|| {
-        let mut arena = Arena { region: Region::reserve(bytes), free: Free::default(), top: 0, touched: 0 };
-        let taken = arena.take(bytes).expect("a new region has room for what it was reserved for");
-        let base = arena.region.start;
-        s.arenas.push(arena);
-        (base, taken)
-    });
-    // SAFETY: the offset lies inside the region.
-    (Block { pointer: unsafe { base.add(start) }.cast(), bytes }, zero)
+    let (pointer, zero) = s.arenas.take(bytes);
+    (Block { pointer: pointer.cast(), bytes }, zero)
 }
 
 /// Returns a block for later use.
 pub(crate) fn put(block: Block) {
     let mut s = state();
     s.live_bytes -= block.bytes;
-    let address = block.pointer.as_ptr() as usize;
-    let owner = s.arenas.iter_mut().find_map(|arena| {
-        let start = address.checked_sub(arena.region.start.as_ptr() as usize)?;
-        (start < arena.region.bytes).then_some((arena, start))
-    });
-    let (arena, start) = owner.expect("a block lies in the region that it was taken from");
-    arena.put(start, block.bytes);
+    s.arenas.put(block.pointer.cast(), block.bytes);
 }
 
 #[cfg(test)]
@@ -178,7 +200,7 @@ mod tests {
 
     #[test]
     fn sizes_are_whole_lines_and_from_a_page_on_whole_pages() {
-        let sizes = [0, 1, 16, 17, 1000, 1024, 1025, 1024 * 576].map(rounded);
+        let sizes = [0, 1, 16, 17, 1000, 1024, 1025, 1024 * 576].map(|floats| rounded(4 * floats));
         assert_eq!(sizes, [64, 64, 64, 128, 4032, 4096, 8192, 4 * 1024 * 576]);
     }
 

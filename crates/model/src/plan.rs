@@ -166,7 +166,7 @@ impl Model {
 
     /// Numbers that the branches of the widest layer keep for each token.
     fn branches_in_layer(&self) -> usize {
-        let of_layer = |layer: &crate::layer::Layer| {
+        let of_layer = |layer: &Layer| {
             let series = [
                 &layer.attention.adapter,
                 &layer.ffn.adapter,
@@ -196,10 +196,15 @@ impl Model {
             }
             _ => input.labelled * 6 * d + 2 * t * d,
         };
-        // Post-norm also holds the gradient of the sum that the second norm read.
-        let rows = 5 + usize::from(arch.block == Block::PostNorm);
-        let ffn = t * ((1 + 2 * gated) * f + rows * d) + aside(t, f);
-        let attention = t * (2 * arch.q_width() + 2 * arch.kv_width() + rows * d) + aside(t, arch.q_width());
+        // Post-norm also holds the gradient of the sum that the second norm read; a sub-layer's input is computed
+        // again where it is read.
+        let rows = 4 + usize::from(arch.block == Block::PostNorm);
+        let reads = |sub: fn(&Layer) -> bool| usize::from(self.layers.iter().any(sub));
+        let ffn_rows = rows + reads(|layer| layer.ffn.reads_input());
+        let attention_rows = rows + reads(|layer| layer.attention.reads_input());
+        let ffn = t * ((1 + 2 * gated) * f + ffn_rows * d) + aside(t, f);
+        let attention =
+            t * (2 * arch.q_width() + 2 * arch.kv_width() + attention_rows * d) + aside(t, arch.q_width());
         (head * 4, ffn.max(attention) * 4)
     }
 }

@@ -12,28 +12,66 @@ use crate::{Rows, work};
 pub(super) const FEW_QUERIES: usize = 16;
 
 kernel!(
-    /// out (C) += sum over j of `p[j]` times the C values of v at j * `stride`.
-    fn weigh(p: &[f32], v: &[f32], stride: usize, out: &mut [f32]) = weigh_body
+    /// out (rows, `c`) += p v: row r of p starts at `r * p_row` and has `count` values, row j of v at `j * v_row`.
+    fn weigh(p: &[f32], p_row: usize, count: usize, v: &[f32], v_row: usize, out: &mut [f32], c: usize) = weigh_body
 );
 
 #[inline(always)]
-fn weigh_body<const FMA: bool>(p: &[f32], v: &[f32], stride: usize, out: &mut [f32]) {
-    /// Values that stay in registers over all of p.
+fn weigh_body<const FMA: bool>(
+    p: &[f32],
+    p_row: usize,
+    count: usize,
+    v: &[f32],
+    v_row: usize,
+    out: &mut [f32],
+    c: usize,
+) {
+    let mut first = 0;
+    for out in out.chunks_mut(4 * c) {
+        let p = &p[first * p_row..];
+        match out.len() / c {
+            1 => weigh_rows::<FMA, 1>((p, p_row), count, (v, v_row), out, c),
+            2 => weigh_rows::<FMA, 2>((p, p_row), count, (v, v_row), out, c),
+            3 => weigh_rows::<FMA, 3>((p, p_row), count, (v, v_row), out, c),
+            _ => weigh_rows::<FMA, 4>((p, p_row), count, (v, v_row), out, c),
+        }
+        first += 4;
+    }
+}
+
+/// The same for R rows: a row of v is read once for all of them.
+#[inline(always)]
+fn weigh_rows<const FMA: bool, const R: usize>(
+    (p, p_row): (&[f32], usize),
+    count: usize,
+    (v, v_row): (&[f32], usize),
+    out: &mut [f32],
+    c: usize,
+) {
+    /// Values of each row that stay in registers over all of p.
     const WIDE: usize = 64;
-    let (wide, rest) = out.as_chunks_mut::<WIDE>();
-    let done = wide.len() * WIDE;
-    for (part, out) in wide.iter_mut().enumerate() {
-        let mut sums = *out;
-        for (p, row) in p.iter().zip(v.chunks(stride)) {
-            for (sum, v) in sums.iter_mut().zip(&row[part * WIDE..(part + 1) * WIDE]) {
-                *sum = madd::<FMA>(*p, *v, *sum);
+    let whole = c / WIDE * WIDE;
+    let p: [&[f32]; R] = std::array::from_fn(|r| &p[r * p_row..r * p_row + count]);
+    for at in (0..whole).step_by(WIDE) {
+        let mut sums: [[f32; WIDE]; R] =
+            std::array::from_fn(|r| *out[r * c + at..].first_chunk().expect("a row has whole parts"));
+        for j in 0..count {
+            let v: &[f32; WIDE] = v[j * v_row + at..].first_chunk().expect("a row has whole parts");
+            for (sums, p) in sums.iter_mut().zip(p) {
+                for (sum, v) in sums.iter_mut().zip(v) {
+                    *sum = madd::<FMA>(p[j], *v, *sum);
+                }
             }
         }
-        *out = sums;
+        for (r, sums) in sums.iter().enumerate() {
+            out[r * c + at..r * c + at + WIDE].copy_from_slice(sums);
+        }
     }
-    for (p, row) in p.iter().zip(v.chunks(stride)) {
-        for (sum, v) in rest.iter_mut().zip(&row[done..]) {
-            *sum = madd::<FMA>(*p, *v, *sum);
+    for (p, out) in p.iter().zip(out.chunks_exact_mut(c)) {
+        for (p, row) in p.iter().zip(v.chunks(v_row)) {
+            for (sum, v) in out[whole..].iter_mut().zip(&row[whole..]) {
+                *sum = madd::<FMA>(*p, *v, *sum);
+            }
         }
     }
 }
@@ -45,6 +83,7 @@ fn weigh_body<const FMA: bool>(p: &[f32], v: &[f32], stride: usize, out: &mut [f
 pub(super) unsafe fn group(isa: Isa, shape: &AttnShape, s: &CachedSeq, kv_head: usize, q: &Rows, o: Shared) {
     let (group, c, width) = (shape.group(), shape.head_dim, shape.kv_width());
     let mut tile = Rows::scratch(group, s.k_len);
+    let mut sums = Vec::with_capacity(group);
     let (q_column, kv_column) = (kv_head * group * c, kv_head * c);
     for i in 0..s.q_len {
         let seen = if shape.causal { s.k_len - s.q_len + i + 1 } else { s.k_len };
@@ -66,14 +105,17 @@ pub(super) unsafe fn group(isa: Isa, shape: &AttnShape, s: &CachedSeq, kv_head: 
             // these are columns `at..at + count`.
             unsafe { few.run(isa) };
         }
-        for (r, row) in scores.chunks_exact_mut(seen).enumerate() {
+        // SAFETY: the caller's promise.
+        let out = unsafe { o.values(s.q_start + i, q_column, group * c) };
+        out.fill(0.0);
+        for row in scores.chunks_exact_mut(seen) {
             let (_, sum) = exponentials(isa, row);
-            // SAFETY: the caller's promise.
-            let out = unsafe { o.values(s.q_start + i, q_column + r * c, c) };
-            out.fill(0.0);
-            for (at, count, (_, v)) in blocks(s, width, seen) {
-                weigh(isa, &row[at..at + count], &v[kv_column..], width, out);
-            }
+            sums.push(sum);
+        }
+        for (at, count, (_, v)) in blocks(s, width, seen) {
+            weigh(isa, &scores[at..], seen, count, &v[kv_column..], width, out, c);
+        }
+        for (out, sum) in out.chunks_exact_mut(c).zip(sums.drain(..)) {
             multiply(isa, 1.0 / sum, out);
         }
         work::add_f32(group * seen * c);

@@ -8,9 +8,10 @@
 use super::pack::{By, Facts, PANEL, round_to_bf16, turned, widen};
 use crate::gemm::Span;
 use crate::isa::{Isa, kernel};
+use crate::pool::{Lasting, Plain};
 
 /// The codes of a pair of in features for one out feature.
-pub(super) trait Code: Copy + Default + Send + Sync {
+pub(super) trait Code: Copy + Send + Sync {
     fn even(self) -> i32;
     fn odd(self) -> i32;
     /// Widens the code words of a pair of in features for some out features.
@@ -48,20 +49,26 @@ impl Code for u8 {
 /// The code words of a panel for one pair.
 #[derive(Clone, Copy)]
 #[repr(align(32))]
-struct Codes<C>([C; PANEL]);
+struct Codes<C: Code>([C; PANEL]);
+
+// SAFETY: the two kinds of code are integers, and zeros are integers.
+unsafe impl<C: Code> Plain for Codes<C> {}
 
 /// The scales of a panel for one block.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 struct Scales([f32; PANEL]);
 
+// SAFETY: floats of zeros are 0.
+unsafe impl Plain for Scales {}
+
 /// A weight in panels of codes: `[out / 32][in / 2][32]` code words and `[out / 32][blocks][32]` scales.
-pub(super) struct Coded<C> {
+pub(super) struct Coded<C: Code> {
     pub(super) facts: Facts,
     block: usize,
     blocks: usize,
-    codes: Vec<Codes<C>>,
-    scales: Vec<Scales>,
+    codes: Lasting<Codes<C>>,
+    scales: Lasting<Scales>,
 }
 
 /// Pairs that read the same scales: those before `end` from the one asked for, and the blocks of their even and of
@@ -76,8 +83,8 @@ impl<C: Code> Coded<C> {
     /// Room for a weight in such blocks.
     pub(super) fn empty(out: usize, inp: usize, block: usize) -> Self {
         let (facts, blocks) = (Facts::new(out, inp), inp.div_ceil(block));
-        let codes = vec![Codes([C::default(); PANEL]); facts.panels() * facts.pairs];
-        let scales = vec![Scales([0.0; PANEL]); facts.panels() * blocks];
+        let codes = Lasting::zeros(facts.panels() * facts.pairs);
+        let scales = Lasting::zeros(facts.panels() * blocks);
         Coded { facts, block, blocks, codes, scales }
     }
 

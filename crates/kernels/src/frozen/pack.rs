@@ -8,6 +8,7 @@
 use super::Store;
 use crate::gemm::Span;
 use crate::isa::{Isa, kernel};
+use crate::pool::{Lasting, Plain};
 use rayon::prelude::*;
 
 /// Out features in a panel.
@@ -20,6 +21,9 @@ const EXPONENT: u32 = 0x7f80;
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 pub(super) struct Line([u32; 16]);
+
+// SAFETY: words of zeros are words.
+unsafe impl Plain for Line {}
 
 const LINES: usize = PANEL / 16;
 
@@ -100,7 +104,7 @@ pub(super) fn turned<W>(
 /// A weight in bf16 panels.
 pub(super) struct Packed {
     pub(super) facts: Facts,
-    lines: Vec<Line>,
+    lines: Lasting<Line>,
 }
 
 /// The upper half of x after rounding to nearest, ties to even; NaN stays NaN (made quiet).
@@ -134,7 +138,7 @@ impl Packed {
     /// Room for a weight.
     pub(super) fn empty(out: usize, inp: usize) -> Packed {
         let facts = Facts::new(out, inp);
-        let lines = vec![Line([0; 16]); facts.panels() * facts.pairs * LINES];
+        let lines = Lasting::zeros(facts.panels() * facts.pairs * LINES);
         Packed { facts, lines }
     }
 

@@ -78,7 +78,8 @@ fn multiply(w: &Panels, x: &Rows, target: Target, direction: Direction) {
         #[cfg(target_arch = "x86_64")]
         if rounds_first(x.rows()) && depth > 0 {
             let right = |columns, steps, buffer| Pairs(operands).right(isa, columns, steps, PANEL, buffer);
-            tiles::multiply(&Halves::of(x), columns, right, target);
+            let ready = direction == Direction::Forward && matches!(w, Panels::Bf16(_));
+            tiles::multiply(&Halves::of(x), columns, right, ready, target);
             return;
         }
         #[cfg(target_arch = "x86_64")]

@@ -1,7 +1,7 @@
 //! Weights as they are read from files.
 
+use super::pack::By;
 use half::{bf16, f16};
-use rayon::prelude::*;
 
 /// A weight as read from a file, row-major (out, in).
 #[derive(Clone, Debug)]
@@ -96,9 +96,12 @@ impl Store {
         }
     }
 
-    /// All of it, widened, by the calling thread; `inp` is the length of a row.
-    pub(super) fn rows_into(&self, inp: usize, wide: &mut [f32]) {
-        wide.chunks_mut(inp.max(1)).enumerate().for_each(|(i, row)| self.row(i, row));
+    /// All of it, widened; `inp` is the length of a row.
+    pub(super) fn rows_into(&self, inp: usize, wide: &mut [f32], by: By) {
+        by.each(wide, inp, |i, row| {
+            self.row(i, row);
+            true
+        });
     }
 
     /// All of it, widened; `inp` is the length of a row.
@@ -107,10 +110,7 @@ impl Store {
             return values;
         }
         let mut wide = vec![0.0; self.len()];
-        if inp > 0 {
-            let rows = wide.par_chunks_mut(inp).enumerate();
-            rows.for_each(|(i, row)| self.row(i, row));
-        }
+        self.rows_into(inp, &mut wide, By::All);
         wide
     }
 }

@@ -35,9 +35,10 @@ unsafe impl Sync for FewRows {}
 type Group<const X: usize> =
     unsafe fn(depth: usize, x: *const f32, x_row: usize, w: [*const f32; GROUP]) -> [[f32; GROUP]; X];
 
-/// The kernels of one instruction set, for four, two and one rows of x.
+/// The kernels of one instruction set, for four, three, two and one rows of x.
 struct Kernels {
     four: Group<4>,
+    three: Group<3>,
     two: Group<2>,
     one: Group<1>,
 }
@@ -45,13 +46,15 @@ struct Kernels {
 impl Kernels {
     fn of(isa: Isa) -> Kernels {
         match isa {
-            Isa::Scalar => Kernels { four: plain, two: plain, one: plain },
+            Isa::Scalar => Kernels { four: plain, three: plain, two: plain, one: plain },
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => Kernels { four: avx2, two: avx2, one: avx2 },
+            Isa::Avx2 => Kernels { four: avx2, three: avx2, two: avx2, one: avx2 },
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => Kernels { four: avx512, two: avx512, one: avx512 },
+            Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => {
+                Kernels { four: avx512, three: avx512, two: avx512, one: avx512 }
+            }
             #[cfg(not(target_arch = "x86_64"))]
-            _ => Kernels { four: plain, two: plain, one: plain },
+            _ => Kernels { four: plain, three: plain, two: plain, one: plain },
         }
     }
 }
@@ -89,7 +92,8 @@ impl FewRows {
             unsafe {
                 t += match self.rows - t {
                     1 => self.store(t, first, count, (kernels.one)(self.depth, x, self.x.row, w)),
-                    2 | 3 => self.store(t, first, count, (kernels.two)(self.depth, x, self.x.row, w)),
+                    2 => self.store(t, first, count, (kernels.two)(self.depth, x, self.x.row, w)),
+                    3 => self.store(t, first, count, (kernels.three)(self.depth, x, self.x.row, w)),
                     _ => self.store(t, first, count, (kernels.four)(self.depth, x, self.x.row, w)),
                 };
             }

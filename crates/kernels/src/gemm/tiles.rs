@@ -32,7 +32,7 @@ const TASKS: usize = 2;
 const SMALL: usize = 1 << 20;
 
 /// c = beta c + a b for a (rows, pairs), b (pairs, columns); `right(columns, steps, buffer)` gives panels as
-/// [`super::Operands::right`] does, steps being pairs.
+/// [`super::Operands::right`] does, steps being pairs, and without the buffer where they are `ready`.
 ///
 /// # Safety
 /// The CPU has AMX; `right` can give every column and pair; c is valid for writing, and nothing else reads or
@@ -41,6 +41,7 @@ pub(crate) unsafe fn multiply(
     left: &Halves,
     columns: usize,
     right: impl Fn(Span, Span, *mut f32) -> (*const f32, usize) + Sync,
+    ready: bool,
     target: Target,
 ) {
     debug_assert!(target.alpha == 1.0, "tiles add up plain products");
@@ -48,9 +49,11 @@ pub(crate) unsafe fn multiply(
     if rows == 0 || columns == 0 {
         return;
     }
+    // A few rows stay in the first-level cache whole, and their panels are best read from end to end.
+    let piece = if ready && rows <= BLOCK { pairs.max(1) } else { piece(pairs) };
     let task = |rows: Span, columns: Span| {
         BUFFERS.with_borrow_mut(|buffer| {
-            let task = Task { left, target, rows, columns };
+            let task = Task { left, target, rows, columns, piece };
             // SAFETY: the caller's promise; tasks write disjoint blocks of c.
             unsafe { task.run(&right, buffer) }
         });
@@ -94,6 +97,8 @@ struct Task<'a> {
     target: Target,
     rows: Span,
     columns: Span,
+    /// Pairs of the contraction that are multiplied before the next block's turn.
+    piece: usize,
 }
 
 /// What a thread needs at hand: panels that are made on the way, their ends filled up with zeros, a block of the result.
@@ -124,9 +129,8 @@ impl Task<'_> {
         let (rows, columns, pairs) = (self.rows, self.columns, self.left.pairs);
         // SAFETY: the CPU has AMX.
         unsafe { configure() };
-        let size = piece(pairs);
-        for first in (0..pairs).step_by(size) {
-            let steps = Span { first, count: size.min(pairs - first) };
+        for first in (0..pairs).step_by(self.piece) {
+            let steps = Span { first, count: self.piece.min(pairs - first) };
             let beta = if first == 0 { self.target.beta } else { 1.0 };
             let (panels, distance) = right(columns, steps, buffer.panels.as_mut_ptr().cast());
             let (whole, rest) = (steps.count / SIDE, steps.count % SIDE);
@@ -350,7 +354,14 @@ unsafe fn kernel(
                 "tileloadd tmm6, [{b} + {b_row}]",
                 "tileloadd tmm7, [{b} + {b_row} + 64]",
                 "tdpbf16ps tmm0, tmm4, tmm6",
+                // So few rows wait for memory: what comes four steps on is asked for.
+                ".irp line, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15",
+                "prefetcht1 [{b} + 8192 + 64 * \\line]",
+                ".endr",
                 "tdpbf16ps tmm1, tmm4, tmm7",
+                ".irp line, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31",
+                "prefetcht1 [{b} + 8192 + 64 * \\line]",
+                ".endr",
                 "add {a}, 64",
                 "add {b}, 2048",
                 "dec {steps}",
