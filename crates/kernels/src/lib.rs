@@ -20,6 +20,7 @@
 
 pub mod activation;
 pub mod attention;
+pub mod awake;
 pub mod drop;
 pub mod elementwise;
 pub mod embed;

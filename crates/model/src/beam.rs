@@ -47,7 +47,7 @@ pub fn beam_search(
     settings: &BeamSettings,
 ) -> Result<Vec<Vec<u32>>, Error> {
     model.check_generation(prompts, settings.max_new)?;
-    prompts.iter().map(|prompt| search(model, prompt, eos, settings)).collect()
+    model.awake(|| prompts.iter().map(|prompt| search(model, prompt, eos, settings)).collect())
 }
 
 fn search(model: &Model, prompt: &[u32], eos: &[u32], settings: &BeamSettings) -> Result<Vec<u32>, Error> {

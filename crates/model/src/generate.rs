@@ -90,9 +90,19 @@ pub fn continue_rows(
     prompts: &[Vec<u32>],
     max_new: usize,
     eos: &[u32],
-    mut choose: impl FnMut(usize, &mut [f32], &[u32]) -> Option<u32>,
+    choose: impl FnMut(usize, &mut [f32], &[u32]) -> Option<u32>,
 ) -> Result<Vec<Vec<u32>>, Error> {
     model.check_generation(prompts, max_new)?;
+    Ok(model.awake(|| continued(model, prompts, max_new, eos, choose)))
+}
+
+fn continued(
+    model: &Model,
+    prompts: &[Vec<u32>],
+    max_new: usize,
+    eos: &[u32],
+    mut choose: impl FnMut(usize, &mut [f32], &[u32]) -> Option<u32>,
+) -> Vec<Vec<u32>> {
     let mut new: Vec<Vec<u32>> = vec![vec![]; prompts.len()];
     let mut running: Vec<usize> = (0..prompts.len()).collect();
     let mut decoder = Decoder::new(model, prompts.len());
@@ -116,7 +126,7 @@ pub fn continue_rows(
         }
         feed = running.iter().map(|row| new[*row].last().copied().into_iter().collect()).collect();
     }
-    Ok(new)
+    new
 }
 
 /// Greedy continuation of each row: new tokens only, ending with an `eos` or after `max_new`.

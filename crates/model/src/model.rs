@@ -10,6 +10,7 @@ use crate::layer::{Context, Layer, LayerSaved, RopeTables, Tap};
 use crate::linear::Grads;
 use crate::norm::Norm;
 use crate::stream::{Pass, Stream};
+use sibo_kernels::awake;
 use sibo_kernels::drop::DropKey;
 use sibo_kernels::rope::RopeTable;
 use sibo_kernels::{Rows, elementwise, loss};
@@ -214,6 +215,12 @@ impl Model {
             backward_layers(&self.embedding, &pass, &mut self.params, &cx, tape, dlast, lowest);
         }
         StepOutput { loss_sum: sum, count: Model::count_labels(labels) }
+    }
+
+    /// Does `work`, many short operations one after another, with the pool's threads awake; beside a thread that reads
+    /// layers they are left alone, for it needs a core too.
+    pub(crate) fn awake<R>(&self, work: impl FnOnce() -> R) -> R {
+        if self.stream.is_some() { work() } else { awake::while_working(work) }
     }
 
     /// Output of the layers (T, D), before a final norm; `tap(l, rows)` sees the input of layer l and, as

@@ -66,6 +66,10 @@ impl Model {
 
     /// The likelihood of the labelled tokens of each row, in chunks; nothing is dropped.
     pub fn row_scores(&self, batch: &Batch, labels: &[Vec<i64>]) -> Vec<RowScore> {
+        self.awake(|| self.scores_of_rows(batch, labels))
+    }
+
+    fn scores_of_rows(&self, batch: &Batch, labels: &[Vec<i64>]) -> Vec<RowScore> {
         let (_, last) = self.run(batch, |_, _| {});
         let (at, targets) = labelled(batch, labels);
         let mut log_probs = Vec::with_capacity(at.len());

@@ -1,0 +1,107 @@
+//! Keeps the threads of the pool awake over a stretch of many short operations.
+//!
+//! A thread that finds no work for some microseconds goes to sleep, and waking it takes longer than an operation of one
+//! token does. Between the operations of a step there is always more to come, so the threads look for it until it ends.
+
+use std::hint::spin_loop;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long the other threads may take to come; where they are busy with something else, they are left to it.
+const PATIENCE: Duration = Duration::from_millis(2);
+/// Looks in vain between two pauses in which another program may run.
+const LOOKS: usize = 256;
+
+#[derive(Default)]
+struct Watch {
+    over: AtomicBool,
+    there: AtomicUsize,
+}
+
+/// Ends the watch, also when the work panics.
+struct Over(Arc<Watch>);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.0.over.store(true, Ordering::Release);
+    }
+}
+
+/// Does `work`, which must not be part of a parallel operation, while the other threads of the pool stay awake for its
+/// operations. Outside a pool, and with one thread, it is only done.
+pub fn while_working<R>(work: impl FnOnce() -> R) -> R {
+    let others = rayon::current_num_threads() - 1;
+    let Some(own) = rayon::current_thread_index().filter(|_| others > 0) else { return work() };
+    let watch = Arc::new(Watch::default());
+    let over = Over(watch.clone());
+    for _ in 0..others {
+        let watch = watch.clone();
+        rayon::spawn(move || look_for_work(&watch, own));
+    }
+    let start = Instant::now();
+    // Whoever comes late finds the watch over: a thread that waits for a part of an operation must not begin one.
+    while watch.there.load(Ordering::Acquire) < others {
+        if start.elapsed() > PATIENCE {
+            watch.over.store(true, Ordering::Release);
+            break;
+        }
+        spin_loop();
+    }
+    let done = work();
+    drop(over);
+    done
+}
+
+fn look_for_work(watch: &Watch, owner: usize) {
+    // The owner would wait for itself.
+    if rayon::current_thread_index() == Some(owner) {
+        return;
+    }
+    watch.there.fetch_add(1, Ordering::AcqRel);
+    let mut in_vain = 0;
+    while !watch.over.load(Ordering::Acquire) {
+        if rayon::yield_now() == Some(rayon::Yield::Executed) {
+            in_vain = 0;
+            continue;
+        }
+        in_vain += 1;
+        if in_vain % LOOKS == 0 {
+            std::thread::yield_now();
+        }
+        spin_loop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rayon::prelude::*;
+
+    fn pool(threads: usize) -> rayon::ThreadPool {
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads can be started")
+    }
+
+    fn sum() -> usize {
+        (0..1000usize).into_par_iter().map(|i| i * i).sum()
+    }
+
+    #[test]
+    fn the_result_of_the_work_comes_back_from_any_number_of_threads() {
+        let expected: usize = (0..1000).map(|i| i * i).sum();
+        for threads in [1, 2, 5] {
+            let rounds = || (0..50).map(|_| while_working(sum)).collect::<Vec<_>>();
+            assert!(pool(threads).install(rounds).iter().all(|found| *found == expected), "{threads}");
+        }
+        assert_eq!(while_working(sum), expected, "outside a pool");
+    }
+
+    #[test]
+    fn one_inside_another_and_one_that_panics_end() {
+        let pool = pool(3);
+        assert_eq!(pool.install(|| while_working(|| while_working(sum))), sum());
+        let panics = || while_working(|| assert_eq!(sum(), 0, "never"));
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| pool.install(panics))).is_err());
+        assert_eq!(pool.install(|| while_working(sum)), sum(), "the threads are free again");
+    }
+}
