@@ -6,6 +6,7 @@
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::collections::BTreeMap;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Cache line, and the widest vector: every buffer starts on such an address.
@@ -167,6 +168,14 @@ pub fn bound(live: usize) -> usize {
     (live + live / IDLE_SLACK).max(IDLE_FLOOR)
 }
 
+static TAKEN: AtomicU64 = AtomicU64::new(0);
+
+/// Bytes of all [`crate::Rows`] that were ever made, as they were asked for: it grows by every copy and every result,
+/// whatever is idle at the time.
+pub fn taken_bytes() -> u64 {
+    TAKEN.load(Ordering::Relaxed)
+}
+
 /// Starts a new measurement of the peak from what is live now.
 pub fn reset_peak() {
     let mut s = state();
@@ -265,6 +274,7 @@ impl State {
 
 /// A block for `rows` x `width` floats. The second value says whether it is known to be all zero.
 pub(crate) fn take(rows: usize, width: usize) -> (Block, bool) {
+    TAKEN.fetch_add((rows * width * size_of::<f32>()) as u64, Ordering::Relaxed);
     let gone;
     let bytes;
     {
