@@ -34,14 +34,14 @@ def peak_mib():
 
 
 class Context:
-    """A context for so many sequences and tokens, and one batch that is filled again and again."""
+    """A context for so many sequences, tokens and scores at a time, and one batch that is filled again and again."""
 
-    def __init__(self, model, sequences, tokens, threads, unified=False):
+    def __init__(self, model, sequences, tokens, outputs, threads, unified=False):
         params = llama.llama_context_default_params()
         params.n_ctx, params.n_batch, params.n_ubatch = tokens, tokens, min(tokens, 512)
         params.n_seq_max, params.kv_unified = sequences, unified
         params.n_threads = params.n_threads_batch = threads
-        params.n_outputs_max = 0
+        params.n_outputs_max = outputs
         self.handle = llama.llama_init_from_model(model, params)
         if not self.handle:
             raise SystemExit("llama.cpp made no context")
@@ -82,7 +82,7 @@ def generate(model, rows, plan, args):
     """The most likely token, so many times, for all rows together."""
     longest = max(map(len, rows)) + plan["new"]
     room = -(-longest // 256) * 256 * len(rows)
-    context = Context(model, len(rows), room, args.threads)
+    context = Context(model, len(rows), room, len(rows), args.threads)
 
     def run():
         context.clear()
@@ -94,8 +94,9 @@ def generate(model, rows, plan, args):
         scores.argmax(1)
 
     times = measured(run, args.rounds)
-    context.clear()
-    logs = []
+    # Scores of all tokens take more memory than generation does, so they come after its peak was taken.
+    longest = max(map(len, rows))
+    context, logs = Context(model, 1, longest, longest, args.threads), []
     for row in rows:
         context.clear()
         scores = context.feed([(t, at, [0], True) for at, t in enumerate(row)])
@@ -106,8 +107,10 @@ def generate(model, rows, plan, args):
 def score(model, questions, _plan, args):
     """Contexts once, for their four answers together; answers behind them in the same batch."""
     parts = [questions[at : at + QUESTIONS] for at in range(0, len(questions), QUESTIONS)]
-    tokens = max(sum(len(c) + sum(map(len, answers)) for c, answers in part) for part in parts)
-    context = Context(model, max(sum(len(answers) for _c, answers in part) for part in parts), -(-tokens // 256) * 256, args.threads, True)
+    tokens = -(-max(sum(len(c) + sum(map(len, answers)) for c, answers in part) for part in parts) // 256) * 256
+    outputs = max(sum(1 + sum(len(a) - 1 for a in answers) for _c, answers in part) for part in parts)
+    sequences = max(sum(len(answers) for _c, answers in part) for part in parts)
+    context = Context(model, sequences, tokens, outputs, args.threads, True)
     found = []
 
     def one_part(part):
