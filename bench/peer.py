@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The peer of the benchmark on the CPU: PyTorch + transformers + PEFT, or + adapter-hub's `adapters`.
 
-    peer.py WORKLOAD FOLDER --numbers f32|autocast|bf16 --parts N --rounds N [--compile]
+    peer.py WORKLOAD FOLDER --numbers f32|autocast|bf16|bf16-adapters --parts N --rounds N [--compile]
 
 One process, one way of doing the workload; prints one JSON line {"seconds", "rounds", "loss", "peak_mib"}. `seconds` is
 the median of the rounds after one that warms up, `loss` is taken without dropout, `peak_mib` is VmHWM.
@@ -37,7 +37,7 @@ def peak_mib():
 def numbers_of(name):
     """The dtype of the base and the context of its passes."""
     cast = torch.autocast("cpu", dtype=torch.bfloat16) if name == "autocast" else contextlib.nullcontext()
-    return (torch.bfloat16 if name == "bf16" else torch.float32), cast
+    return (torch.bfloat16 if name in ("bf16", "bf16-adapters") else torch.float32), cast
 
 
 def load_base(folder, plan, dtype):
@@ -46,11 +46,11 @@ def load_base(folder, plan, dtype):
     return kind.from_pretrained(folder / "model", dtype=dtype)
 
 
-def with_lora(base, folder, train):
-    """PEFT's LoRA on the base, to train or merged."""
+def with_lora(base, folder, train, widened=True):
+    """PEFT's LoRA on the base, to train or merged; its values in f32 (PEFT's default) or in the base's numbers."""
     import peft
 
-    model = peft.PeftModel.from_pretrained(base, folder / "adapter", is_trainable=train)
+    model = peft.PeftModel.from_pretrained(base, folder / "adapter", is_trainable=train, autocast_adapter_dtype=widened)
     return model if train else model.merge_and_unload()
 
 
@@ -114,7 +114,8 @@ def train(folder, plan, args):
     base = load_base(folder, plan, dtype)
     if plan["model"] == "llama":
         base.config.use_cache = False
-    model = with_lora(base, folder, True) if plan["adapter"].startswith("lora") else with_bottlenecks(base, folder)
+    lora = plan["adapter"].startswith("lora")
+    model = with_lora(base, folder, True, args.numbers != "bf16-adapters") if lora else with_bottlenecks(base, folder)
     data = json.loads((folder / f"{args.workload}.json").read_text())
     batches = micro_batches(data, args.parts, base.config.pad_token_id or 0)
     total = sum(batch[3] for batch in batches)
@@ -201,7 +202,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("workload", choices=sorted(WORKLOADS))
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--numbers", choices=("f32", "autocast", "bf16"), default="f32")
+    parser.add_argument("--numbers", choices=("f32", "autocast", "bf16", "bf16-adapters"), default="f32")
     parser.add_argument("--parts", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)

@@ -3,7 +3,8 @@
 A row of the table: `kind` (train, score, generate), `model` and `adapter` (keys of MODELS and ADAPTERS), `rows` (a key
 of ROWS), `dropout` (on as in training), `ours` and `peers` (numbers, and into how many micro-batches of similar length
 the rows are cut, or for scoring how many questions go at a time; the peer is tried in each of its ways), `targets`
-(speed at least, memory at most, both as ratios to the peer's fastest way).
+(speed at least, memory at most, both as ratios to the peer's fastest way), `llamacpp` (types of the file that llama.cpp
+is tried with), `bits` (of our base, as `sibo quantize` writes it; 16 where it is not said).
 """
 
 import math
@@ -66,9 +67,15 @@ ROWS = {
 }
 
 
-def ways(*micro_batches):
-    """f32, autocast and a bf16 base, each with the rows cut into so many micro-batches."""
-    return [(numbers, parts) for parts in micro_batches for numbers in ("f32", "autocast", "bf16")]
+NUMBERS = ("f32", "autocast", "bf16")
+"""f32, autocast, and a bf16 base (with f32 adapters, PEFT's default; adapter-hub's are bf16 as their base)."""
+LORA_NUMBERS = (*NUMBERS, "bf16-adapters")
+"""PEFT can keep LoRA's own values in bf16 too (`autocast_adapter_dtype=False`): fewer conversions, coarser updates."""
+
+
+def ways(*micro_batches, numbers=LORA_NUMBERS):
+    """Each of the numbers, with the rows cut into so many micro-batches."""
+    return [(kind, parts) for parts in micro_batches for kind in numbers]
 
 
 def llama(kind, rows, ours, peers, targets, **more):
@@ -83,9 +90,11 @@ WORKLOADS = {
     "bert-lora": {"kind": "train", "model": "bert", "adapter": "lora-8", "rows": "sentences", "dropout": True,
                   "ours": ("bf16", 3), "peers": [*ways(4), ("bf16", 1)], "targets": (2.5, 1 / 3)},
     "roberta-adapter": {"kind": "train", "model": "roberta", "adapter": "houlsby-64", "rows": "sentences", "dropout": True,
-                        "ours": ("bf16", 5), "peers": [*ways(4), ("bf16", 1)], "targets": (2.5, 1 / 3)},
-    "score-choices": llama("score", "arc-easy", ("bf16", 8), [("f32", 8), ("bf16", 32)], (4.0, 1 / 3)),
-    "generate-1": llama("generate", "prompt", ("bf16", 1), [("f32", 1), ("bf16", 1)], (3.0, 1 / 3), new=64, beams=1),
-    "generate-16": llama("generate", "prompts", ("bf16", 1), [("f32", 1), ("bf16", 1)], (3.0, 1 / 3), new=64, beams=1),
+                        "ours": ("bf16", 5), "peers": [*ways(4, numbers=NUMBERS), ("bf16", 1)], "targets": (2.5, 1 / 3)},
+    "score-choices": llama("score", "arc-easy", ("bf16", 8), [("f32", 8), ("bf16", 32)], (4.0, 1 / 3), llamacpp=["bf16", "f16", "q8_0"]),
+    "generate-1": llama("generate", "prompt", ("bf16", 1), [("f32", 1), ("bf16", 1)], (3.0, 1 / 3), new=64, beams=1, llamacpp=["bf16", "f16"]),
+    # Our base in 8 bits against PyTorch's in bf16, and beside llama.cpp's 8 bits.
+    "generate-1-8bit": llama("generate", "prompt", ("bf16", 1), [("bf16", 1)], (5.0, 1 / 3), new=64, beams=1, bits=8, llamacpp=["q8_0"]),
+    "generate-16": llama("generate", "prompts", ("bf16", 1), [("f32", 1), ("bf16", 1)], (3.0, 1 / 3), new=64, beams=1, llamacpp=["bf16", "f16", "q8_0"]),
     "generate-beam4": llama("generate", "prompt", ("bf16", 1), [("bf16", 1)], (4.0, 1 / 3), new=256, beams=4),
 }  # fmt: skip

@@ -12,6 +12,7 @@ use free::Free;
 pub(crate) use lasting::{Lasting, Plain};
 use region::Region;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Cache line, and the widest vector: every block starts on such an address.
@@ -145,6 +146,14 @@ pub fn bound(live: usize) -> usize {
     (live + live / SLACK).max(SLACK_FLOOR)
 }
 
+static TAKEN: AtomicU64 = AtomicU64::new(0);
+
+/// Bytes of all [`crate::Rows`] that were ever made, as they were asked for: it grows by every copy and every result,
+/// whatever is idle at the time.
+pub fn taken_bytes() -> u64 {
+    TAKEN.load(Ordering::Relaxed)
+}
+
 /// Starts a new measurement of the peak from what is live now.
 pub fn reset_peak() {
     let mut s = state();
@@ -159,6 +168,7 @@ fn rounded(bytes: usize) -> usize {
 
 /// A block for `rows` x `width` floats. The second value says whether it is known to be all zero.
 pub(crate) fn take(rows: usize, width: usize) -> (Block, bool) {
+    TAKEN.fetch_add((rows * width * size_of::<f32>()) as u64, Ordering::Relaxed);
     let bytes = rounded(rows * width * size_of::<f32>());
     let mut s = state();
     s.live_bytes += bytes;

@@ -1,0 +1,48 @@
+"""What the commands of the benchmark share: the machine, and a process that prints a line of JSON."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+
+def cpu():
+    """The processor's name and its flags."""
+    name, flags = platform.processor() or platform.machine(), set()
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == "model name":
+            name = value.strip()
+        if key.strip() in ("flags", "Features"):
+            flags = set(value.split())
+    return name, flags
+
+
+def instruction_set(flags):
+    """The widest instruction set that matters here."""
+    words = (("amx", "amx_bf16"), ("avx512-bf16", "avx512_bf16"), ("avx512", "avx512f"), ("avx2", "avx2"), ("neon", "asimd"))
+    for isa, flag in words:
+        if flag in flags:
+            return isa
+    return "scalar"
+
+
+def machine():
+    """What the results were measured on."""
+    name, flags = cpu()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {"cpu": name, "cores": os.cpu_count(), "memory_gib": round(memory, 1), "isa": instruction_set(flags), "system": platform.system()}
+
+
+def last_json(threads, line, seconds=None):
+    """Run a command and parse the last line that it prints; None if it takes longer than `seconds`."""
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    try:
+        done = subprocess.run([str(word) for word in line], capture_output=True, text=True, env=environment, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return None
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(map(str, line))}\nexit {done.returncode}: {done.stderr.strip()[-2000:]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
