@@ -64,7 +64,7 @@ pub enum Error {
     },
     /// None of the files that a task names for a split is there.
     #[error(
-        "task `{task}`: no data for its {split} split. Looked for:\n{looked}\n`sibo tasks {task}` says how to get them (LLM-Adapters' JSON, GLUE's TSV and JSON lines are read; the Hub's parquet is converted by one line of Python); or point --data elsewhere"
+        "task `{task}`: no data for its {split} split. Looked for:\n{looked}\n`sibo tasks {task}` says how to get them (LLM-Adapters' JSON, GLUE's TSV, JSON lines, and in their place the Hub's parquet, such as train-00000-of-00001.parquet, are read); or point --data elsewhere"
     )]
     NoData {
         /// The task.
@@ -84,9 +84,17 @@ pub enum Error {
         /// Those it has.
         has: String,
     },
-    /// A parquet or arrow file.
-    #[error("{}: parquet and arrow are not read yet; write it as JSON lines (in Python: `dataset.to_json(path)`) and name that file", path.display())]
+    /// A parquet file that cannot be read.
+    #[error("{}: {problem}", path.display())]
     Parquet {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with the column or row, and what would be right.
+        problem: String,
+    },
+    /// An arrow file.
+    #[error("{}: arrow files are not read; write it as parquet or JSON lines (in Python: `dataset.to_parquet(path)`) and name that file", path.display())]
+    Arrow {
         /// The file.
         path: PathBuf,
     },

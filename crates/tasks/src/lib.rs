@@ -23,7 +23,7 @@
 //! test = "dev"
 //!
 //! [[source]]                           # a layout of the data; several are tried in order
-//! format = "json-lines"                # glue-tsv | json-lines | json | llm-adapters
+//! format = "json-lines"                # glue-tsv | json-lines | json | parquet | llm-adapters
 //! files.train = ["colours/train.jsonl"]      # paths below the data folder, tried in order
 //! files.dev = ["colours/dev.jsonl", "colours/validation.jsonl"]
 //! columns = { question = "thing", choices = ["a", "b", "c"], label = "gold" }
@@ -66,6 +66,10 @@
 //! | `skips-broken` | drops rows that the makers' file is known to have broken |
 //! | `hub`, `hub-config` | the Hub's data set, so that `sibo tasks NAME` can say how to get it |
 //! | `note` | what a score must say, such as `without passage`: it stands beside the task's name in tables |
+//!
+//! JSON lines that are not there are looked for as parquet in the same place, under the names and in the folders of the
+//! Hub: for `set/train.jsonl` that is `train.parquet`, `train-00000-of-00002.parquet` with all its fellows, or `train/0000.parquet`,
+//! in `set`, or in the folder of its `hub-config`, `data` or `default` below.
 //!
 //! A prompt's `choice` writes each choice (`({letter}) {choice}`), its `blank` is a mark in the question that the
 //! choices fill. A place may have a filter: `{text_b|stop}`, `{question|unmarked}`, `{ctx_b|capital}`. The data may

@@ -5,10 +5,12 @@ mod check;
 use crate::answer::Reading;
 use crate::llm_adapters::RowForm;
 use crate::metrics::Metric;
+use crate::read::shards::Shards;
 use crate::{Error, SplitName, suggest};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 
 /// What a task asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,7 +101,7 @@ pub enum Format {
     Json,
     /// A JSON array of `{instruction, input, output, answer}` that follow the task's `[llm-adapters]` form.
     LlmAdapters,
-    /// Refused with a sentence.
+    /// The Hub's form. JSON lines that are not there are looked for in this form too, so that it need not be named.
     Parquet,
 }
 
@@ -225,6 +227,16 @@ impl Source {
     /// The paths tried for a file name of the split.
     pub fn files_of(&self, file: &str) -> &[String] {
         self.files.get(file).map(OneOrMany::as_slice).unwrap_or_default()
+    }
+
+    /// What would lie at `path`, as the parquet files in which the Hub keeps it.
+    pub(crate) fn as_parquet(&self, path: &Path) -> Result<Option<Shards>, Error> {
+        match self.format {
+            Format::JsonLines | Format::Parquet if self.labels_beside.is_none() => {
+                Shards::in_place_of(path, self.hub_config.as_deref())
+            }
+            _ => Ok(None),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! A task: its spec and its rows. How a protocol asks them is in `ask.rs`.
 
 use crate::example::Example;
-use crate::read::columns;
+use crate::read::{columns, shards::Shards};
 use crate::spec::{Field, HELD_OUT, Source, Spec};
 use crate::{Error, order, registry, suggest};
 use std::collections::BTreeSet;
@@ -63,7 +63,7 @@ const HELD_OUT_SHARE: usize = 10;
 pub struct Split {
     /// The rows, in their file's order.
     pub examples: Vec<Example>,
-    /// The file read.
+    /// The file read; of several shards, their folder with the split and their number.
     pub file: PathBuf,
     /// Rows in the file.
     pub rows_in_file: usize,
@@ -181,8 +181,8 @@ impl Task {
             let (task, split) = (self.name().to_owned(), split.to_string());
             return Err(Error::NoSplit { task, split, has: has.join(", ") });
         };
-        let (source, path) = self.find(root, split, file)?;
-        let examples = columns::examples(&self.spec, source, &path)?;
+        let (source, shards) = self.find(root, split, file)?;
+        let examples = columns::examples(&self.spec, source, &shards.files)?;
         let official_rows = self.spec.official_rows.get(file).copied();
         let mut notes: Vec<String> = source.note.iter().cloned().collect();
         if let Some(official) = official_rows.filter(|n| *n != examples.len()) {
@@ -192,7 +192,7 @@ impl Task {
         let variant = source.note.clone();
         let (rows_in_file, rows_in_split) = (rows, rows);
         let own_solutions = source.columns.contains_key(&Field::Solution);
-        let file = path;
+        let file = shards.shown;
         Ok(Split {
             examples,
             file,
@@ -240,7 +240,7 @@ impl Task {
         found
     }
 
-    fn find(&self, root: &Path, split: SplitName, file: &str) -> Result<(&Source, PathBuf), Error> {
+    fn find(&self, root: &Path, split: SplitName, file: &str) -> Result<(&Source, Shards), Error> {
         let mut looked = Vec::new();
         let beside = self.own_file().and_then(Path::parent).filter(|folder| *folder != root);
         let folders: Vec<&Path> = std::iter::once(root).chain(beside).collect();
@@ -248,7 +248,10 @@ impl Task {
             for name in source.files_of(file) {
                 for path in folders.iter().map(|folder| folder.join(name)) {
                     if path.is_file() {
-                        return Ok((source, path));
+                        return Ok((source, Shards::one(path)));
+                    }
+                    if let Some(shards) = source.as_parquet(&path)? {
+                        return Ok((source, shards));
                     }
                     looked.push(format!("  {}", path.display()));
                 }

@@ -92,7 +92,9 @@ fn tables_are_checked_too() {
 #[test]
 fn other_layouts_and_absent_files_are_explained() {
     let parquet = CHOICES.replace("json-lines", "parquet").replace("dev.jsonl", "dev.parquet");
-    assert!(fault(&parquet, "dev.parquet", b"PAR1").contains("parquet and arrow are not read yet"));
+    assert!(fault(&parquet, "dev.parquet", b"PAR1").starts_with("/dev.parquet: no parquet file"));
+    let elsewhere = parquet.replace("dev.parquet", "dev.data");
+    assert!(fault(&elsewhere, "dev.data", b"PAR1").contains("so its name must end in .parquet"));
     let m = fault(CHOICES, "other.jsonl", b"{}");
     assert!(m.starts_with("task `colours`: no data for its test split. Looked for:\n  /dev.jsonl\n"), "{m}");
     let e = Task::open("arc-esay").unwrap_err().to_string();

@@ -10,18 +10,27 @@ use crate::{Error, Place};
 use regex::Regex;
 use serde_json::Value;
 use std::borrow::Cow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// All examples of one file.
-pub(crate) fn examples(spec: &Spec, source: &Source, path: &Path) -> Result<Vec<Example>, Error> {
-    if source.format == Format::Parquet {
-        return Err(Error::Parquet { path: path.to_owned() });
+/// All examples of a split's files, numbered through.
+pub(crate) fn examples(spec: &Spec, source: &Source, files: &[PathBuf]) -> Result<Vec<Example>, Error> {
+    let (mut all, mut rows) = (Vec::new(), 0);
+    for path in files {
+        all.extend(examples_of(spec, source, path, &mut rows)?);
     }
-    let text = super::text::read(path)?;
-    let mut records = records(path, &text, source)?;
+    Ok(all)
+}
+
+fn examples_of(spec: &Spec, source: &Source, path: &Path, rows: &mut u64) -> Result<Vec<Example>, Error> {
+    let mut records = match super::parquet::is(path) {
+        true => super::parquet::records(path)?,
+        false => records(path, &super::text::read(path)?, source)?,
+    };
     if let Some(ending) = &source.labels_beside {
         super::labels::join(path, ending, &mut records)?;
     }
+    let first = *rows;
+    *rows += records.len() as u64;
     // The task's check has tried these patterns.
     let pattern = |text: &Option<String>| text.as_deref().and_then(|pattern| Regex::new(pattern).ok());
     let reader = Reader {
@@ -33,7 +42,7 @@ pub(crate) fn examples(spec: &Spec, source: &Source, path: &Path) -> Result<Vec<
         choices_split: pattern(&source.choices_split),
     };
     let read = |(i, record): (usize, &Record)| match (Row { reader: &reader, record }).read() {
-        Ok((text, target)) => Some(Ok(Example { id: i as u64, text, target })),
+        Ok((text, target)) => Some(Ok(Example { id: first + i as u64, text, target })),
         Err(Error::EmptyText { .. }) if source.skips_broken => None,
         Err(error) => Some(Err(error)),
     };

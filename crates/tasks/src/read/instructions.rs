@@ -1,4 +1,4 @@
-//! Training data of instructions and chats: a JSON array or one JSON object a line, in the usual forms.
+//! Training data of instructions and chats: a JSON array, one JSON object a line or parquet, in the usual forms.
 
 use super::record::{Layout, Record, kind, records};
 use crate::Error;
@@ -6,6 +6,7 @@ use crate::example::{Example, Message, Role, Target, Text};
 use crate::spec::Format;
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// The form of a training row, told by its keys unless it is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,36 +59,43 @@ impl InstructionFormat {
 /// Reads training rows from `path`, a file or a folder with one; without a `format` the first row's keys
 /// decide it for all rows.
 pub fn read(path: &Path, format: Option<InstructionFormat>) -> Result<Vec<Example>, Error> {
-    let (path, rows) = &rows_of(path)?;
+    let rows = rows_of(path)?;
     let format = match format {
         Some(format) => format,
-        None => detect(path, &rows[0])?,
+        None => detect(&rows[0].0, &rows[0].1)?,
     };
     rows.iter()
         .enumerate()
-        .map(|(i, record)| {
+        .map(|(i, (path, record))| {
             let (text, target) = Row { path, record }.read(format)?;
             Ok(Example { id: i as u64, text, target })
         })
         .collect()
 }
 
-/// The texts of one column of a file of JSON rows, whatever else they hold.
+/// The texts of one column of a file of rows, whatever else they hold.
 pub fn read_column(path: &Path, column: &str) -> Result<Vec<String>, Error> {
-    let (path, rows) = &rows_of(path)?;
-    rows.iter().map(|record| Row { path, record }.string(column)).collect()
+    rows_of(path)?.iter().map(|(path, record)| Row { path, record }.string(column)).collect()
 }
 
-/// The rows of a file of JSON, or of the one file of a folder, and where they lie.
-fn rows_of(path: &Path) -> Result<(PathBuf, Vec<Record>), Error> {
-    let path = super::folder::rows_file(path)?;
-    if path.extension().is_some_and(|e| e == "parquet" || e == "arrow") {
-        return Err(Error::Parquet { path });
+/// The rows of a file of JSON or parquet, or of the one split of a folder, each with the file that it lies in.
+fn rows_of(path: &Path) -> Result<Vec<(Rc<PathBuf>, Record)>, Error> {
+    let mut all = Vec::new();
+    for path in super::folder::rows_files(path)? {
+        let rows = match path.extension().and_then(|end| end.to_str()) {
+            _ if super::parquet::is(&path) => super::parquet::records(&path)?,
+            Some("arrow") => return Err(Error::Arrow { path }),
+            _ => {
+                let text = super::text::read(&path)?;
+                let format =
+                    if text.trim_start().starts_with('[') { Format::Json } else { Format::JsonLines };
+                records(&path, &text, Layout { format, header: false, skips_broken: false })?
+            }
+        };
+        let path = Rc::new(path);
+        all.extend(rows.into_iter().map(|record| (path.clone(), record)));
     }
-    let text = super::text::read(&path)?;
-    let format = if text.trim_start().starts_with('[') { Format::Json } else { Format::JsonLines };
-    let rows = records(&path, &text, Layout { format, header: false, skips_broken: false })?;
-    Ok((path, rows))
+    Ok(all)
 }
 
 fn detect(path: &Path, first: &Record) -> Result<InstructionFormat, Error> {

@@ -12,6 +12,8 @@ pub(crate) struct Record {
     /// Where it stands.
     pub(crate) place: Place,
     cells: Cells,
+    /// Columns that the file has and this program cannot read, for messages.
+    unread: Option<Rc<str>>,
 }
 
 #[derive(Debug)]
@@ -21,6 +23,11 @@ enum Cells {
 }
 
 impl Record {
+    /// A row of named values; `unread` names the columns of its file that could not be read.
+    pub(crate) fn new(place: Place, cells: Map<String, Value>, unread: Option<Rc<str>>) -> Self {
+        Record { place, cells: Cells::Json(cells), unread }
+    }
+
     /// The value under a column's name, entering nested objects at dots.
     pub(crate) fn named(&self, name: &str) -> Option<Value> {
         match &self.cells {
@@ -56,7 +63,10 @@ impl Record {
         match &self.cells {
             Cells::Tsv { header, cells } if header.is_empty() => format!("{} cells", cells.len()),
             Cells::Tsv { header, .. } => quoted(header.iter()),
-            Cells::Json(map) => quoted(map.keys()),
+            Cells::Json(map) => match &self.unread {
+                Some(unread) => format!("{}; of a type that is not read: {unread}", quoted(map.keys())),
+                None => quoted(map.keys()),
+            },
         }
     }
 
@@ -98,7 +108,8 @@ pub(crate) fn records(path: &Path, text: &str, layout: impl Into<Layout>) -> Res
         Format::GlueTsv => tsv(path, text, layout),
         Format::JsonLines => json_lines(path, text),
         Format::Json | Format::LlmAdapters => json_array(path, text),
-        Format::Parquet => Err(Error::Parquet { path: path.to_owned() }),
+        // Only a file whose name ends in .parquet is one, and it never comes here.
+        Format::Parquet => Err(super::parquet::not_named(path)),
     }?;
     if records.is_empty() {
         return Err(Error::NoRows { path: path.to_owned() });
@@ -125,7 +136,7 @@ fn tsv(path: &Path, text: &str, layout: Layout) -> Result<Vec<Record>, Error> {
                 return (!layout.skips_broken).then_some(Err(error));
             }
             let cells = Cells::Tsv { header: names.clone(), cells };
-            Some(Ok(Record { place: Place::Line(number), cells }))
+            Some(Ok(Record { place: Place::Line(number), cells, unread: None }))
         })
         .collect()
 }
@@ -155,7 +166,7 @@ fn json_array(path: &Path, text: &str) -> Result<Vec<Record>, Error> {
 
 fn object(path: &Path, place: Place, value: Value) -> Result<Record, Error> {
     match value {
-        Value::Object(map) => Ok(Record { place, cells: Cells::Json(map) }),
+        Value::Object(map) => Ok(Record::new(place, map, None)),
         other => Err(Error::Shape {
             path: path.to_owned(),
             place,
@@ -220,7 +231,7 @@ pub(crate) mod tests {
         let e = rows("[{}, 3]", Format::Json, true).unwrap_err();
         assert!(e.contains("row 2: expected a JSON object with the row's columns, found a number"), "{e}");
         assert!(rows("{}", Format::Json, true).unwrap_err().contains("found an object"));
-        assert!(rows("x", Format::Parquet, true).unwrap_err().contains("to_json"));
+        assert!(rows("x", Format::Parquet, true).unwrap_err().contains("end in .parquet"));
     }
 
     #[test]
