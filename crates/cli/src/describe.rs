@@ -34,6 +34,12 @@ pub(crate) fn adapter_lines(model: &Model) -> Vec<String> {
     } else {
         let lambda = adapter.config.sibo.lambda_in_words();
         lines.push(format!("SIBO with lambda {lambda} enters {}", by_kind(&adapter.injected, layers)));
+        if !adapter.idle.is_empty() {
+            let idle = by_kind(&adapter.idle, layers);
+            lines.push(format!(
+                "of these, {idle} change nothing: the first layer's attention reads h0 itself, so the mix is x at any lambda"
+            ));
+        }
         if !adapter.plain.is_empty() {
             lines.push(format!("these run plain: {}", by_kind(&adapter.plain, layers)));
         }

@@ -13,6 +13,7 @@ mod output;
 mod places;
 mod progress;
 mod record;
+mod rows;
 mod runs;
 mod speaker;
 mod study;

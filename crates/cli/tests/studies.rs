@@ -154,12 +154,39 @@ fn smoothing_looks_at_a_base_and_its_adapters() {
     assert_eq!((systems.len(), systems[0]["profile"]["sequences"].as_u64()), (2, Some(14)));
     assert_eq!(systems[1]["injected"][0], "attention input");
     assert!(place.names("look/parts").iter().any(|n| n.ends_with(".csv")));
+    // In post-norm models the first layer's attention reads h0 itself.
+    let inspected = succeeds(&mut place.sibo(&["inspect", "bert-pooler", "--adapter", "runs/sibo/adapter"]));
+    let idle = "of these, attention.self.query x 1, attention.self.value x 1 change nothing";
+    assert!(inspected.contains(idle), "{inspected}");
+    let card = std::fs::read_to_string(place.join("runs/sibo/adapter/README.md")).unwrap();
+    assert!(card.contains("branches (2 of them read h0 itself"), "{card}");
     let report = succeeds(&mut place.sibo(&["report", "runs/sibo", "look", "--output-dir", "page"]));
     assert!(report.contains("runs/sibo") && report.contains("look: Tokens of a sequence"), "{report}");
     let page = std::fs::read_to_string(place.join("page/report.html")).unwrap();
     assert!(page.contains("Validation loss") && page.contains("look: How alike tokens become"));
     fails(&mut place.sibo(&["report", "models"]), 2, &["neither a run", "nor a study"]);
     fails(&mut place.sibo(&["smoothing", "bert-pooler"]), 2, &["--task"]);
+    // A run stands for its model, its adapter and its task.
+    succeeds(&mut place.sibo(&["train", "recipe.toml", "--lambda", "0", "--output-dir", "runs/plain"]));
+    let text = succeeds(&mut place.sibo(&["smoothing", "runs/plain", "runs/sibo", "--output-dir", "both"]));
+    assert!(text.contains("lora, lambda 0 (runs/plain)"), "{text}");
+    let both = results(&place, "both");
+    assert_eq!(
+        both["systems"][2]["profile"], found["systems"][1]["profile"],
+        "the same rows, the same numbers"
+    );
+    assert_eq!(both["systems"][2]["name"], "lora, lambda 0.35 (runs/sibo)");
+    let refused = |words: &[&str], code, parts: &[&str]| {
+        fails(place.sibo(&["smoothing", "runs/plain"]).args(words), code, parts);
+    };
+    refused(&["bert-pooler"], 2, &["bert-pooler: no folder of a run", "folders of runs only"]);
+    refused(&["--suggest-lambda"], 2, &["reads the base alone"]);
+    place.write("runs/early/recipe.toml", std::fs::read(place.join("runs/plain/recipe.toml")).unwrap());
+    refused(&["runs/early"], 1, &["runs/early: no adapter in it", "has not come to its end"]);
+    let recipe = std::fs::read_to_string(place.join("runs/plain/recipe.toml")).unwrap();
+    place.write("runs/early/recipe.toml", recipe.replace("bert-pooler", "roberta"));
+    std::fs::create_dir(place.join("runs/early/adapter")).unwrap();
+    refused(&["runs/early"], 2, &["runs/early: its model is roberta, that of runs/plain is bert-pooler"]);
     fails(
         &mut place.sibo(&["smoothing", "bert-pooler", "--task", "rte", "--limit", "1"]),
         2,
@@ -178,6 +205,17 @@ fn studies_that_make_no_sense_are_refused_before_anything_runs() {
     };
     fails(&mut compare(&[]), 2, &["--lambda is missing"]);
     fails(&mut compare(&["--lambda", "1"]), 2, &["above 0 and below 1"]);
+    fails(&mut compare(&["--lambda", "learnt"]), 2, &["lambda learnt", "or `learned`"]);
+    fails(&mut compare(&["--lambda", "0"]), 2, &["0 is the plain method"]);
+    fails(
+        &mut compare(&["--lambda", "0.2", "--limit", "1"]),
+        2,
+        &["--limit 1", "2 rows or more to judge by"],
+    );
+    fails(&mut compare(&["--lambda", "0.2", "--limit-generated", "1"]), 2, &["--limit-generated 1"]);
+    let one_row = ["--set", "training.validation_rows=1"];
+    let mut sweep = place.sibo(&["sweep", "recipe.toml"]);
+    fails(sweep.args(one_row), 1, &["its validation split has one row", "training.validation_rows"]);
     fails(&mut compare(&["--lambda", "0.2", "--seeds", "1,1"]), 2, &["names 1 twice"]);
     fails(&mut compare(&["--lambda", "0.2", "--methods", "lorra"]), 2, &["did you mean `lora`?"]);
     fails(&mut compare(&["--lambda", "0.2", "--methods", "head"]), 2, &["two methods or more"]);
@@ -218,4 +256,81 @@ fn a_sweep_takes_a_learned_lambda_and_a_schedule() {
     ];
     let text = succeeds(place.sibo(&["sweep", "recipe.toml"]).args(grid).args(common));
     assert!(text.contains("lambda_schedule linear, lambda 0.3"), "{text}");
+}
+
+/// A lambda that is no number is named as it is, in comparisons and ablations too.
+#[test]
+fn studies_know_a_learned_lambda_and_a_schedule() {
+    let place = place();
+    let common = ["--seeds", "1", "--set", "training.max_steps=2"];
+    let arms = |folder: &str| {
+        let found = results(&place, folder);
+        let arms = found["scores"][0]["arms"].as_array().unwrap().clone();
+        let names: Vec<String> = arms.iter().map(|a| a["arm"].as_str().unwrap().to_string()).collect();
+        (names, found)
+    };
+    let compare = ["compare", "recipe.toml", "--lambda", "learned", "--output-dir", "learned"];
+    succeeds(place.sibo(&compare).args(common));
+    let (names, found) = arms("learned");
+    assert_eq!(names, ["lora", "SIBO-lora, lambda learned (from 0.2, one for each kind of site)"]);
+    assert_eq!(found["study"]["lambda"], "learned");
+    // The recipe's schedule goes to every method that takes SIBO.
+    let own = std::fs::read_to_string(place.join("recipe.toml")).unwrap();
+    let sibo = "[adapter.sibo]\nlambda = 0.4\nlambda_schedule = \"linear\"\n\n[training]";
+    place.write("moving.toml", own.replace("[training]", sibo));
+    let compare = ["compare", "moving.toml", "--methods", "lora,pfeiffer", "--output-dir", "moving"];
+    succeeds(place.sibo(&compare).args(common));
+    let (names, found) = arms("moving");
+    let words = "0.4 (linear, from 0 to 0.4)";
+    assert_eq!(names[1], format!("SIBO-lora, lambda {words}"));
+    assert_eq!(names[3], format!("SIBO-pfeiffer, lambda {words}"));
+    assert_eq!(found["study"]["lambda"], 0.4);
+    let cells = std::fs::read_to_string(place.join("moving/cells.jsonl")).unwrap();
+    assert_eq!(cells.lines().filter(|line| line.contains("\"lambda_schedule\":\"linear\"")).count(), 2);
+    let ablate = ["ablate", "placement", "recipe.toml", "--lambda", "learned", "--output-dir", "placed"];
+    let text = succeeds(place.sibo(&ablate).args(common));
+    let title = results(&place, "placed")["title"].as_str().unwrap().to_string();
+    assert!(title.ends_with("lambda learned (from 0.2, one for each kind of site)"), "{title}\n{text}");
+    let cells = std::fs::read_to_string(place.join("placed/cells.jsonl")).unwrap();
+    assert!(cells.contains("\"lambda\":\"learned\""));
+}
+
+/// The rule's number is computed once, stands in the cells' recipes and in the arm's name.
+#[test]
+fn a_sweep_tries_the_suggested_lambda() {
+    let place = place();
+    let sweep = |list: &str| {
+        let mut command = place.sibo(&["sweep", "recipe.toml", "--lambda", list, "--seeds", "1"]);
+        command.args(["--output-dir", "s", "--set", "training.max_steps=2"]);
+        command
+    };
+    succeeds(&mut sweep("0,0.65,suggested"));
+    let smoothing =
+        ["smoothing", "bert-pooler", "--task", "rte", "--split", "train", "--suggest-lambda", "--json"];
+    let said: Value = serde_json::from_str(&succeeds(&mut place.sibo(&smoothing))).unwrap();
+    let site =
+        said["sites"].as_array().unwrap().iter().find(|s| s["curve"]["site"] == "attention input").unwrap();
+    let lambda = site["suggestions"]["raw"]["lambda"].as_f64().unwrap();
+    let found = results(&place, "s");
+    let arms: Vec<&str> =
+        found["study"]["validation"].as_array().unwrap().iter().map(|a| a["arm"].as_str().unwrap()).collect();
+    let name = format!("lambda suggested ({lambda})");
+    match lambda {
+        0.0 => assert_eq!(arms, ["lambda 0.65", name.as_str()], "the same cells have one name"),
+        _ => assert_eq!(arms, ["lambda 0", "lambda 0.65", name.as_str()]),
+    }
+    let page = std::fs::read_to_string(place.join("s/report.html")).unwrap();
+    assert!(page.contains("Sweep of lora: bert-pooler on rte") && page.contains(&name));
+    assert!(page.contains("Suggested lambda") && page.contains("rte, train: "));
+    // Kept: another number in the file is taken, whatever the rule would say now.
+    let kept = std::fs::read_to_string(place.join("s/suggested.json")).unwrap();
+    let mut kept: Value = serde_json::from_str(&kept).unwrap();
+    kept[0]["lambda"] = 0.65.into();
+    place.write("s/suggested.json", kept.to_string());
+    let out = sweep("0,0.65,suggested").output().unwrap();
+    let way = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success() && way.contains("2 cells, of which 2 are done already"), "{way}");
+    assert!(way.contains("lambda suggested (0.65): "), "{way}");
+    place.write("s/suggested.json", "{}");
+    fails(&mut sweep("0,suggested"), 1, &["suggested.json: not what a sweep wrote", "remove it"]);
 }

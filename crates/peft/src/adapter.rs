@@ -79,6 +79,8 @@ pub struct Adapter {
     pub trained: Vec<(String, ParamId)>,
     /// Paths of the branches that SIBO enters.
     pub injected: Vec<String>,
+    /// Those of them at which a lambda that is a number changes nothing, because what they read is h0 itself.
+    pub idle: Vec<String>,
     /// Paths of the branches that run plain.
     pub plain: Vec<String>,
 }
@@ -132,6 +134,7 @@ impl Adapter {
             embeddings: vec![],
             trained: vec![],
             injected: vec![],
+            idle: vec![],
             plain: vec![],
         };
         adapter.fill_in_modules_to_save(shape)?;
@@ -378,7 +381,10 @@ impl Adapter {
         if dial == Dial::Plain {
             self.plain.push(path.into())
         } else {
-            self.injected.push(path.into())
+            self.injected.push(path.into());
+            if layer == Some(0) && reads_h0(reads, shape) {
+                self.idle.push(path.into());
+            }
         }
         dial
     }

@@ -179,7 +179,7 @@ impl fmt::Display for Lambda {
 const LEARNED: &str = "learned";
 
 /// The keys of the `sibo` object that are about lambda.
-pub(crate) const KEYS: [&str; 6] =
+pub const KEYS: [&str; 6] =
     ["lambda", "lambda_init", "lambda_per", "lambda_schedule", "lambda_start", "lambda_end"];
 
 /// Writes lambda and its course.

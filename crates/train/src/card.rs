@@ -57,7 +57,15 @@ pub fn text(model: &Model, recipe: &Recipe, outcome: &Outcome, scores: &[CardSco
         for learned in Adapter::learned_lambdas(model.params()) {
             line(format!("- learned lambda, {}: {:.4}", learned.of, learned.lambda));
         }
-        line(format!("- injected: {} branches; plain: {}\n", adapter.injected.len(), adapter.plain.len()));
+        let idle = match adapter.idle.len() {
+            0 => String::new(),
+            n => format!(" ({n} of them read h0 itself, so that lambda changes nothing there)"),
+        };
+        line(format!(
+            "- injected: {} branches{idle}; plain: {}\n",
+            adapter.injected.len(),
+            adapter.plain.len()
+        ));
     }
     if let Some(best) = outcome.best.as_ref().filter(|b| b.step == outcome.holds_step) {
         line(format!(

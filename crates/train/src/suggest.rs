@@ -191,11 +191,15 @@ pub fn choose(curves: &[&Curve], h0: H0) -> Option<Suggestion> {
 /// The rule where the adapter on `model` reads: at the kinds of site that it enters, with its own form of h0; none for an
 /// adapter without such a site.
 pub fn for_adapter(model: &Model, rows: &[ProbeRow], batch: usize) -> Result<Option<Suggestion>, Error> {
-    let Some(adapter) = model.adapter() else { return Ok(None) };
+    Ok(at_adapter(model, &curves(model, rows, batch)?))
+}
+
+/// The same from curves that were computed before, of the base without the adapter.
+pub fn at_adapter(model: &Model, curves: &[Curve]) -> Option<Suggestion> {
+    let adapter = model.adapter()?;
     let kinds = crate::profile::injected_sites(model);
-    let curves = curves(model, rows, batch)?;
     let own: Vec<&Curve> = curves.iter().filter(|c| kinds.contains(&c.site)).collect();
-    Ok(choose(&own, adapter.config.sibo.h0))
+    choose(&own, adapter.config.sibo.h0)
 }
 
 #[cfg(test)]

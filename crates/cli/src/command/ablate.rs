@@ -6,7 +6,7 @@ use crate::study::{self, Arm, Finding, Study, StudyArgs};
 use serde_json::json;
 use sibo_tasks::SplitName;
 use sibo_train::cells::{self, Log, Pairing};
-use sibo_train::recipe;
+use sibo_train::recipe::{self, Recipe};
 
 const LONG_ABOUT: &str = "\
 Takes SIBO apart: h0 at attention sites, FFN sites or both; for series adapters, the adapter after attention, after \
@@ -28,9 +28,9 @@ pub(crate) struct Args {
     what: What,
     #[command(flatten)]
     study: StudyArgs,
-    /// SIBO's share of the first representation [default: the recipe's]
+    /// SIBO's share of the first representation, or `learned` [default: the recipe's]
     #[arg(long, value_name = "LAMBDA")]
-    lambda: Option<f64>,
+    lambda: Option<String>,
     /// Which rows judge: validation or test
     #[arg(long, value_name = "SPLIT", default_value = "validation", value_parser = super::eval::split)]
     split: SplitName,
@@ -46,13 +46,17 @@ enum What {
 pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     let What::Placement = args.what;
     let mut study = Study::open(&args.study, app)?;
-    if let Some(lambda) = args.lambda {
+    if let Some(lambda) = &args.lambda {
         recipe::set(&mut study.value, &format!("adapter.sibo.lambda={lambda}"))?;
     }
-    let lambda = study.value.pointer("/adapter/sibo/lambda").and_then(serde_json::Value::as_f64);
-    if lambda.is_none_or(|l| l <= 0.0) {
-        return Err(usage("an ablation of SIBO needs a lambda above 0: --lambda, or the recipe's"));
+    let own = Recipe::from_value(&args.study.recipe.display().to_string(), &study.value)?;
+    if own.adapter.sibo.is_plain() {
+        return Err(usage(
+            "an ablation of SIBO needs a lambda above 0, or `learned`: --lambda, or the recipe's",
+        ));
     }
+    let words = own.adapter.sibo.lambda_in_words();
+    let lambda = study.value.pointer("/adapter/sibo/lambda").cloned();
     let adapter = study.value.get("adapter").cloned().unwrap_or_else(|| json!({}));
     if !study.recipe.adapter.method.takes_sibo() {
         let method = study.recipe.adapter.method.name();
@@ -83,7 +87,7 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
         derived.comparisons.len()
     );
     let finding = Finding {
-        title: format!("Where h0 enters: {} on {}", study.recipe.model, study.task.name()),
+        title: format!("Where h0 enters: {} on {}, lambda {words}", study.recipe.model, study.task.name()),
         verdict,
         facts,
         records,

@@ -3,7 +3,8 @@
 use crate::app::App;
 use crate::exit::usage;
 use crate::study::{self, Arm, Finding, Study, StudyArgs};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use sibo_peft::Sibo;
 use sibo_peft::config::METHODS;
 use sibo_tasks::SplitName;
 use sibo_train::cells::{Log, Pairing};
@@ -29,9 +30,9 @@ lambda by `sibo sweep`, on validation rows, not here.";
 pub(crate) struct Args {
     #[command(flatten)]
     study: StudyArgs,
-    /// SIBO's share of the first representation [default: the recipe's]
-    #[arg(long, value_name = "LAMBDA")]
-    lambda: Option<f64>,
+    /// SIBO's share of the first representation, or `learned` [default: the recipe's]
+    #[arg(long, value_name = "LAMBDA", allow_hyphen_values = true)]
+    lambda: Option<String>,
     /// Methods, separated by commas [default: the recipe's]; head, bitfit and full have no SIBO and are baselines
     #[arg(long, value_name = "METHODS", value_delimiter = ',')]
     methods: Vec<String>,
@@ -42,10 +43,10 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     let study = Study::open(&args.study, app)?;
-    let lambda = lambda(&args, &study)?;
+    let share = share(&args, &study)?;
     let own = study.recipe.adapter.method.name().to_string();
     let methods = if args.methods.is_empty() { vec![own] } else { args.methods.clone() };
-    let (arms, pairs) = arms(&study, &methods, lambda, &args.set_for)?;
+    let (arms, pairs) = arms(&study, &methods, &share, &args.set_for)?;
     let cells = study.cells(&arms.iter().collect::<Vec<_>>(), &study.judges(SplitName::Test)?)?;
     let mut log = Log::open(&study.folder)?;
     let facts = study.announce(&cells, &log, app)?;
@@ -60,7 +61,7 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
         pairs,
         refused: vec![],
         first: vec![],
-        own: json!({"lambda": lambda, "methods": methods}),
+        own: json!({"lambda": share.keys["lambda"], "methods": methods}),
     };
     study::tell(&study, &finding, &derived, app)
 }
@@ -69,17 +70,17 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
 fn arms(
     study: &Study,
     methods: &[String],
-    lambda: f64,
+    share: &Share,
     set_for: &[String],
 ) -> anyhow::Result<(Vec<Arm>, Vec<Pairing>)> {
     let (mut arms, mut pairs) = (Vec::new(), Vec::new());
     for method in methods {
         let boosted = takes_sibo(method)?;
-        arms.push(Arm { name: method.clone(), value: recipe_of(study, method, 0.0, set_for)? });
+        arms.push(Arm { name: method.clone(), value: recipe_of(study, method, None, set_for)? });
         if boosted {
-            let name = format!("SIBO-{method}, lambda {lambda}");
+            let name = format!("SIBO-{method}, lambda {}", share.words);
             pairs.push(Pairing { a: method.clone(), b: name.clone() });
-            arms.push(Arm { name, value: recipe_of(study, method, lambda, set_for)? });
+            arms.push(Arm { name, value: recipe_of(study, method, Some(share), set_for)? });
         }
     }
     if arms.len() < 2 {
@@ -100,14 +101,37 @@ fn beside_full(boosted: &[Pairing], methods: &[String]) -> Vec<Pairing> {
     full.map(with).unwrap_or_default()
 }
 
-fn lambda(args: &Args, study: &Study) -> anyhow::Result<f64> {
-    let own = study.value.pointer("/adapter/sibo/lambda").and_then(Value::as_f64);
-    match args.lambda.or(own) {
-        Some(lambda) if lambda > 0.0 && lambda < 1.0 => Ok(lambda),
-        Some(lambda) => {
-            Err(usage(format!("lambda {lambda}: it must be above 0 and below 1; 0 is the plain method")))
+/// What the boosted arms mix in: the recipe's keys that are about lambda, and lambda in words.
+struct Share {
+    keys: Map<String, Value>,
+    words: String,
+}
+
+/// The recipe's lambda with all that belongs to it (a schedule, how a learned one starts), changed by `--lambda`.
+fn share(args: &Args, study: &Study) -> anyhow::Result<Share> {
+    let own = study.value.pointer("/adapter/sibo").and_then(Value::as_object);
+    let about = |(key, value): (&String, &Value)| {
+        sibo_peft::lambda::KEYS.contains(&key.as_str()).then(|| (key.clone(), value.clone()))
+    };
+    let mut keys: Map<String, Value> = own.into_iter().flatten().filter_map(about).collect();
+    if let Some(text) = &args.lambda {
+        keys.insert("lambda".into(), text.parse().map_or_else(|_| json!(text), |number: f64| json!(number)));
+    }
+    let range = |lambda: &dyn std::fmt::Display| {
+        usage(format!("lambda {lambda}: it must be above 0 and below 1, or `learned`; 0 is the plain method"))
+    };
+    match keys.get("lambda") {
+        None => return Err(usage("--lambda is missing, and the recipe has none")),
+        Some(Value::String(word)) if word != "learned" => return Err(range(word)),
+        Some(Value::Number(n)) if n.as_f64().is_none_or(|n| !(0.0..1.0).contains(&n)) => {
+            return Err(range(n));
         }
-        None => Err(usage("--lambda is missing, and the recipe has none")),
+        Some(_) => {}
+    }
+    let sibo = Sibo::from_json("recipe", &Value::Object(keys.clone()))?;
+    match sibo.is_plain() {
+        true => Err(range(&sibo.lambda)),
+        false => Ok(Share { words: sibo.lambda_in_words(), keys }),
     }
 }
 
@@ -121,7 +145,12 @@ fn takes_sibo(method: &str) -> anyhow::Result<bool> {
 }
 
 /// The recipe with this method: its own settings where it is the recipe's, defaults elsewhere.
-fn recipe_of(study: &Study, method: &str, lambda: f64, set_for: &[String]) -> anyhow::Result<Value> {
+fn recipe_of(
+    study: &Study,
+    method: &str,
+    share: Option<&Share>,
+    set_for: &[String],
+) -> anyhow::Result<Value> {
     let mut value = study.value.clone();
     let own = study.recipe.adapter.method.name();
     let saved = value.pointer("/adapter/modules_to_save").cloned();
@@ -133,15 +162,16 @@ fn recipe_of(study: &Study, method: &str, lambda: f64, set_for: &[String]) -> an
     if let Some(saved) = saved {
         adapter["modules_to_save"] = saved;
     }
-    if lambda == 0.0 {
-        if let Some(table) = adapter.as_object_mut() {
-            table.remove("sibo");
+    match share {
+        None => {
+            adapter.as_object_mut().map(|table| table.remove("sibo"));
         }
-    } else {
-        if !adapter["sibo"].is_object() {
-            adapter["sibo"] = json!({});
+        Some(share) => {
+            if !adapter["sibo"].is_object() {
+                adapter["sibo"] = json!({});
+            }
+            share.keys.iter().for_each(|(key, value)| adapter["sibo"][key] = value.clone());
         }
-        adapter["sibo"]["lambda"] = json!(lambda);
     }
     value["adapter"] = adapter;
     for text in set_for {

@@ -178,7 +178,7 @@ fn as_json(model: &Model, groups: &[Group], unknown: &[String], adapted: Option<
         "modules": modules, "unknown_keys": unknown,
         "adapter": adapted.and_then(|m| m.adapter().map(|a| json!({
             "method": a.config.method.name(), "sibo": a.config.sibo.to_json(),
-            "learned_lambdas": describe::learned_json(m), "injected": a.injected, "plain": a.plain, "trained_numbers": m.params().numbers(),
+            "learned_lambdas": describe::learned_json(m), "injected": a.injected, "idle": a.idle, "plain": a.plain, "trained_numbers": m.params().numbers(),
         }))),
     })
 }

@@ -180,7 +180,7 @@ const MIB: f64 = 1048576.0;
 
 fn table(args: &Args, plain: &Model, boosted: &Model, lines: &[Line]) -> Table {
     let (a, b) = (plain.params().numbers(), boosted.params().numbers());
-    let injected = boosted.adapter().map_or(0, |a| a.injected.len());
+    let injected = boosted.adapter().map_or(0, |a| a.injected.len() - a.idle.len());
     let mut table = Table::new(format!("A training step of {} with {}, without SIBO and with it", args.model, args.method.method))
         .column(Column::text("rows x tokens"))
         .column(Column::number("by formula", 2).unit("GFLOP"))

@@ -2,7 +2,7 @@
 
 use crate::app::App;
 use crate::exit::usage;
-use crate::study::{self, Arm, Derived, Finding, Study, StudyArgs};
+use crate::study::{self, Arm, Derived, Finding, SUGGESTED, Study, StudyArgs, Suggested, Suggester};
 use serde_json::{Value, json};
 use sibo_report::{Axis as PlotAxis, Block, LineChart, Point, Series, Tone};
 use sibo_tasks::SplitName;
@@ -20,7 +20,11 @@ read, once, by the best plain and the best boosted combination, of which the win
     sibo sweep recipe.toml --set-grid adapter.r=4,8,16 --choose loss
     sibo sweep recipe.toml --halving
     sibo sweep recipe.toml --lambda 0,0.2,0.4,learned
+    sibo sweep recipe.toml --lambda 0,0.2,suggested
     sibo sweep recipe.toml --lambda 0.2,0.4 --set-grid adapter.sibo.lambda_schedule=constant,linear
+
+`suggested` is the lambda that the rule of `sibo smoothing --suggest-lambda` reads off one forward pass of the base over \
+rows of train, at the sites of the recipe's adapter; it is computed once and kept in suggested.json.
 
 With --halving all combinations run a quarter of the steps, the better half of them one half, and the better half \
 of those all: cheaper, and it can drop a combination that learns late. A sweep that was stopped goes on by the same \
@@ -104,14 +108,15 @@ impl Choice {
 pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     let study = Study::open(&args.study, app)?;
     let choice = choice(&args, &study)?;
-    let mut arms = arms(&args, &study)?;
+    let (mut arms, suggested) = arms(&args, &study, app)?;
     let mut log = Log::open(&study.folder)?;
     let mut dropped = Vec::new();
     if args.halving {
         arms = halve(&study, arms, &choice, &mut log, &mut dropped, app)?;
     }
     let cells = study.cells(&arms.iter().collect::<Vec<_>>(), &study.judges(SplitName::Validation)?)?;
-    let facts = study.announce(&cells, &log, app)?;
+    let mut facts = study.announce(&cells, &log, app)?;
+    facts.extend(suggested.iter().map(|s| ("Suggested lambda".to_string(), s.sentence.clone())));
     let records = study.run(&cells, &mut log, app)?;
     let winner = choice.best(&records, arms.iter()).ok_or_else(|| usage("there is no combination to try"))?;
     let plain = choice.best(&records, arms.iter().filter(|a| is_plain(&a.value)));
@@ -131,9 +136,9 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     let mean = |a: &Arm| json!({"arm": a.name, "mean": choice.shown(choice.mean(&records, &a.name))});
     let file = keep(&study, winner)?;
     let own = json!({"winner": winner.name, "winner_recipe": WINNER, "chosen_by": choice.name(),
-        "validation": arms.iter().map(mean).collect::<Vec<_>>(), "dropped_early": dropped});
+        "validation": arms.iter().map(mean).collect::<Vec<_>>(), "dropped_early": dropped, "suggested": suggested});
     let finding = Finding {
-        title: format!("Sweep: {} on {}", study.recipe.model, study.task.name()),
+        title: format!("Sweep of {}: {} on {}", methods(&arms), study.recipe.model, study.task.name()),
         verdict,
         facts,
         first: charts(&args, &arms, &records, &choice),
@@ -145,6 +150,19 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     study::tell(&study, &finding, &shown, app)?;
     app.out.note(format!("The winner as a recipe: sibo train {}", file.display()));
     Ok(())
+}
+
+/// The methods that were tried, each once.
+fn methods(arms: &[Arm]) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for arm in arms {
+        let recipe = Recipe::from_value(&arm.name, &arm.value);
+        let method = recipe.map_or("", |recipe| recipe.adapter.method.name());
+        if !names.contains(&method) {
+            names.push(method);
+        }
+    }
+    names.join(", ")
 }
 
 /// The file, in the study's folder, that trains the winner.
@@ -206,8 +224,8 @@ fn choice(args: &Args, study: &Study) -> anyhow::Result<Choice> {
     }
 }
 
-/// Every combination as a recipe; lambda varies fastest.
-fn arms(args: &Args, study: &Study) -> anyhow::Result<Vec<Arm>> {
+/// Every combination as a recipe, lambda varying fastest, and what was suggested for them.
+fn arms(args: &Args, study: &Study, app: &App) -> anyhow::Result<(Vec<Arm>, Vec<Suggested>)> {
     let mut axes = args.set_grid.iter().map(|text| Axis::parse(text)).collect::<Result<Vec<_>, _>>()?;
     let lambdas = match (&args.lambda, axes.is_empty()) {
         (Some(list), _) => Some(list.as_str()),
@@ -217,12 +235,23 @@ fn arms(args: &Args, study: &Study) -> anyhow::Result<Vec<Arm>> {
     if let Some(list) = lambdas {
         axes.push(Axis::parse(&format!("{LAMBDA}={list}"))?);
     }
-    let arm = |(name, sets): (String, Vec<String>)| {
+    let mut suggester = Suggester::open(study)?;
+    let (mut arms, mut suggested): (Vec<Arm>, Vec<Suggested>) = (Vec::new(), Vec::new());
+    for (name, sets) in cells::grid(&axes) {
         let mut value = study.value.clone();
         sets.iter().try_for_each(|set| recipe::set(&mut value, set))?;
-        Ok(Arm { name, value })
-    };
-    cells::grid(&axes).into_iter().map(arm).collect()
+        let mut arm = Arm { name, value };
+        if arm.value.pointer("/adapter/sibo/lambda").and_then(Value::as_str) == Some(SUGGESTED) {
+            suggested.push(suggester.fill(&mut arm, app)?);
+        }
+        arms.push(arm);
+    }
+    // A number that is named too would be the same cells under two names.
+    let is_suggested = |arm: &Arm| arm.name.contains(SUGGESTED);
+    let by_rule: Vec<Value> =
+        arms.iter().filter(|arm| is_suggested(arm)).map(|arm| arm.value.clone()).collect();
+    arms.retain(|arm| is_suggested(arm) || !by_rule.contains(&arm.value));
+    Ok((arms, suggested))
 }
 
 /// Rounds of fewer steps, after each of which the better half goes on.

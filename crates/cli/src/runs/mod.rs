@@ -8,6 +8,7 @@ pub(crate) use page::{document, looks_of, table};
 
 use crate::record::METRICS;
 use serde_json::Value;
+use sibo_peft::Sibo;
 use sibo_report::metrics::{Columns, Metrics, column};
 use sibo_train::checkpoint;
 use sibo_train::recipe::{self, Recipe};
@@ -84,7 +85,13 @@ impl Run {
         self.recipe.pointer("/adapter/method").and_then(Value::as_str).unwrap_or_default()
     }
 
-    /// Lambda as the recipe has it: a number, or a list.
+    /// Whether lambda is ever above zero: as a number, a list, on a schedule or learned.
+    pub(crate) fn is_boosted(&self) -> bool {
+        let sibo = self.recipe.pointer("/adapter/sibo");
+        sibo.is_some_and(|sibo| Sibo::from_json("recipe", sibo).is_ok_and(|sibo| !sibo.is_plain()))
+    }
+
+    /// Lambda as the recipe has it: a number, a list, or `learned`.
     pub(crate) fn lambda(&self) -> Value {
         self.recipe.pointer("/adapter/sibo/lambda").cloned().unwrap_or(Value::from(0))
     }

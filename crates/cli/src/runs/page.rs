@@ -12,11 +12,9 @@ const SMOOTHING_PARTS: usize = 12;
 
 /// Of two runs the first is plain and the second boosted in the colours too, where their lambdas say so.
 fn tone(runs: &[&Run], at: usize) -> Tone {
-    let lambda =
-        |run: &Run| run.recipe.pointer("/adapter/sibo/lambda").and_then(Value::as_f64).unwrap_or(0.0);
-    match (runs.len() <= 2, lambda(runs[at]) > 0.0) {
-        (true, false) if at == 0 || lambda(runs[0]) > 0.0 => Tone::Plain,
-        (true, true) if at == 1 || runs.len() == 1 || lambda(runs[1]) == 0.0 => Tone::Sibo,
+    match (runs.len() <= 2, runs[at].is_boosted()) {
+        (true, false) if at == 0 || runs[0].is_boosted() => Tone::Plain,
+        (true, true) if at == 1 || runs.len() == 1 || !runs[1].is_boosted() => Tone::Sibo,
         _ => Tone::Other(at as u8),
     }
 }

@@ -45,6 +45,12 @@ impl Study {
         let judges = cells.first().map(|c| c.judges.as_slice()).unwrap_or_default();
         for judge in judges {
             let (rows, task) = (self.rows(judge)?.examples.len(), Task::open(&judge.task)?);
+            anyhow::ensure!(
+                rows > 1,
+                "{}: its {} split has one row, and a study needs two or more to judge by (rows held out of train: training.validation_rows)",
+                judge.task,
+                judge.split
+            );
             if judge.by == By::Likelihood || !self.metrics(&task).iter().any(|m| m.is_share()) {
                 continue;
             }

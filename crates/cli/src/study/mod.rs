@@ -3,10 +3,12 @@
 
 mod before;
 mod page;
+mod suggested;
 mod tables;
 mod watch;
 
 pub(crate) use page::underway;
+pub(crate) use suggested::{SUGGESTED, Suggested, Suggester};
 
 use crate::app::App;
 use crate::exit::{Interrupted, usage};
@@ -109,6 +111,15 @@ impl Study {
             return Err(usage(
                 "--limit-generated 0 leaves nothing to judge written answers by; add --likelihood",
             ));
+        }
+        let few =
+            [("--limit", args.limit, 2), ("--limit-generated", args.limit_generated.filter(|n| *n > 0), 2)];
+        if let Some((flag, Some(rows), least)) =
+            few.into_iter().find(|(_, rows, least)| rows.is_some_and(|n| n < *least))
+        {
+            return Err(usage(format!(
+                "{flag} {rows}: a study needs {least} rows or more to judge by; its intervals say what other rows could have given"
+            )));
         }
         app.threads_of_recipe(recipe.training.threads)?;
         places::check_folder(&recipe.output_dir)?;

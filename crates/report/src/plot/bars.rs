@@ -76,7 +76,7 @@ impl BarChart {
         let values = ends.chain(included).chain(std::iter::once(0.0));
         let range = extent(values, Scale::Linear).unwrap_or((0.0, 1.0));
         let wanted = ((right - left) / 80.0).max(3.0) as usize;
-        Mapping::new(Scale::Linear, range, (left, right), wanted, true)
+        Mapping::new(Scale::Linear, range, (left, right), wanted, true, false)
     }
 
     fn draw_bar(&self, svg: &mut Svg, bar: &Bar, y: f64, left: f64, x: &Mapping) {

@@ -74,12 +74,12 @@ impl LineChart {
         let direct = width > 500.0 && self.series.len() <= 5 && widest < width * 0.24;
         let (top, bottom) = (top + 8.0, top + 8.0 + height);
         let y_range = extent(self.y_values(), self.y.scale).unwrap_or((f64::NAN, 0.0));
-        let y = Mapping::new(self.y.scale, y_range, (bottom, top), 5, true);
+        let y = Mapping::new(self.y.scale, y_range, (bottom, top), 5, true, self.y.digits == 0);
         let left = label_room(&y);
         let right = width - if direct { widest + 14.0 } else { 12.0 };
         let x_range = extent(self.x_values(), self.x.scale).unwrap_or((f64::NAN, 0.0));
         let wanted = ((right - left) / 85.0) as usize;
-        let x = Mapping::new(self.x.scale, x_range, (left, right), wanted, false);
+        let x = Mapping::new(self.x.scale, x_range, (left, right), wanted, false, self.x.digits == 0);
         Layout { frame: Frame { left, right, top, bottom }, x, y, direct }
     }
 

@@ -106,7 +106,7 @@ impl PairedDots {
         let values = pairs.chain([low, high, difference.value, 0.0]);
         let range = extent(values, Scale::Linear).unwrap_or((-1.0, 1.0));
         let wanted = (frame.width() / 85.0) as usize;
-        let x = Mapping::new(Scale::Linear, range, (frame.left, frame.right), wanted, true);
+        let x = Mapping::new(Scale::Linear, range, (frame.left, frame.right), wanted, true, false);
         let text = format!("mean difference {}", self.difference_text(difference));
         svg.text((0.0, frame.top + 13.0), Anchor::Start, "strong", &text);
         frame.top += 24.0;
@@ -196,7 +196,7 @@ impl Plot for PairedDots {
         let room = 0.04 * (high - low);
         let wanted = (frame.width() / 85.0) as usize;
         let ends = (frame.left, frame.right);
-        let x = Mapping::new(Scale::Linear, (low - room, high + room), ends, wanted, true);
+        let x = Mapping::new(Scale::Linear, (low - room, high + room), ends, wanted, true, false);
         frame.x_grid(&mut svg, &x);
         for (i, pair) in self.pairs.iter().enumerate() {
             let y = top + STEP * (i as f64 + 0.5) + 3.0;

@@ -28,18 +28,21 @@ pub(crate) struct Mapping {
 
 impl Mapping {
     /// Maps the range of `values` to pixels `start..end` with about `wanted` ticks; the range is
-    /// widened to the outer ticks where `round` is set.
+    /// widened to the outer ticks where `round` is set. Where `whole` is set, no tick stands between whole numbers:
+    /// there is no layer 2.5.
     pub(crate) fn new(
         scale: Scale,
         range: (f64, f64),
         (start, end): (f64, f64),
         wanted: usize,
         round: bool,
+        whole: bool,
     ) -> Self {
         let (mut low, mut high) = widened(range, scale);
         let ticks = match scale {
             Scale::Linear => {
                 let step = nice_step((high - low) / wanted.max(1) as f64);
+                let step = if whole { whole_step(step) } else { step };
                 if round {
                     low = (low / step + 1e-9).floor() * step;
                     high = (high / step - 1e-9).ceil() * step;
@@ -105,6 +108,15 @@ fn nice_step(rough: f64) -> f64 {
     nice.unwrap_or(10.0) * power
 }
 
+/// A step that leads from whole number to whole number.
+fn whole_step(step: f64) -> f64 {
+    match step {
+        s if s <= 1.0 => 1.0,
+        s if (s - s.round()).abs() > 1e-9 => 5.0,
+        s => s,
+    }
+}
+
 fn linear_ticks(low: f64, high: f64, step: f64) -> Vec<(f64, String)> {
     let first = (low / step - 1e-9).ceil();
     let count = ((high / step + 1e-9).floor() - first).clamp(0.0, 50.0) as usize;
@@ -155,7 +167,7 @@ mod tests {
     use super::*;
 
     fn labels(range: (f64, f64), wanted: usize) -> Vec<String> {
-        let mapping = Mapping::new(Scale::Linear, range, (0.0, 100.0), wanted, true);
+        let mapping = Mapping::new(Scale::Linear, range, (0.0, 100.0), wanted, true, false);
         mapping.ticks.into_iter().map(|t| t.1).collect()
     }
 
@@ -168,10 +180,22 @@ mod tests {
     }
 
     #[test]
+    fn whole_numbers_have_no_halves_between_them() {
+        let labels = |range, wanted, round| {
+            let mapping = Mapping::new(Scale::Linear, range, (0.0, 100.0), wanted, round, true);
+            mapping.ticks.into_iter().map(|t| t.1).collect::<Vec<_>>()
+        };
+        assert_eq!(labels((0.0, 3.0), 8, false), ["0", "1", "2", "3"]);
+        assert_eq!(labels((0.0, 9.7), 4, false), ["0", "5"]);
+        assert_eq!(labels((0.2, 0.9), 5, true), ["0", "1"]);
+        assert_eq!(labels((0.0, 100.0), 4, true), ["0", "25", "50", "75", "100"]);
+    }
+
+    #[test]
     fn no_range_is_too_strange() {
         for range in [(3.0, 3.0), (0.0, 0.0), (f64::NAN, 1.0), (5.0, -5.0), (1e300, 1e300)] {
             for scale in [Scale::Linear, Scale::Log] {
-                let mapping = Mapping::new(scale, range, (0.0, 100.0), 5, true);
+                let mapping = Mapping::new(scale, range, (0.0, 100.0), 5, true, false);
                 assert!(!mapping.ticks.is_empty(), "{range:?} {scale:?}");
                 assert!(mapping.ticks.len() < 60, "{range:?} {scale:?}");
             }
@@ -180,11 +204,11 @@ mod tests {
 
     #[test]
     fn places_run_from_start_to_end() {
-        let mapping = Mapping::new(Scale::Linear, (2.0, 6.0), (300.0, 20.0), 4, false);
+        let mapping = Mapping::new(Scale::Linear, (2.0, 6.0), (300.0, 20.0), 4, false, false);
         assert_eq!(mapping.place(2.0), Some(300.0));
         assert_eq!(mapping.place(3.0), Some(230.0));
         assert_eq!(mapping.place(f64::NAN), None);
-        let log = Mapping::new(Scale::Log, (1e-4, 1e-2), (0.0, 80.0), 4, true);
+        let log = Mapping::new(Scale::Log, (1e-4, 1e-2), (0.0, 80.0), 4, true, false);
         assert!((log.place(1e-3).unwrap() - 40.0).abs() < 1e-9);
         assert_eq!(log.place(0.0), None);
     }

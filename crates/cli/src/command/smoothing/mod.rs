@@ -1,7 +1,7 @@
 //! `sibo smoothing`: how alike tokens become from layer to layer, and how much of h0 is left.
 
 mod page;
-mod rows;
+mod subject;
 mod suggest;
 
 use crate::app::App;
@@ -9,6 +9,7 @@ use crate::exit::{Interrupted, usage};
 use crate::interrupt;
 use crate::places::{self, ComputeArg, CutArgs};
 use crate::progress::Meter;
+use crate::rows;
 use sibo_model::{LoadOptions, Model};
 use sibo_report::{Tone, terminal};
 use sibo_tasks::SplitName;
@@ -17,6 +18,7 @@ use sibo_train::probe::ProbeRow;
 use sibo_train::profile::{self, Profile};
 use sibo_train::signs::{self, Sign};
 use std::path::{Path, PathBuf};
+use subject::{Seen, Subject};
 
 const LONG_ABOUT: &str = "\
 Measures over-smoothing: for every layer, how alike the tokens of a sequence are (mean cosine of all pairs, \
@@ -27,8 +29,12 @@ smaller, mixing it in hardly changes what a branch reads.
 
     sibo smoothing minilm-l6 --task qnli
     sibo smoothing smollm2-135m --adapter runs/plain/adapter --adapter runs/sibo/adapter --task gsm8k
+    sibo smoothing runs/plain runs/sibo
 
     sibo smoothing minilm-l6 --task qnli --split train --suggest-lambda
+
+Folders of finished runs stand for their model and their adapters; what is looked at is then, unless told otherwise, the \
+task that the first was trained on.
 
 --suggest-lambda reads a lambda off one forward pass of the base over at most 32 sequences, without labels and without \
 training: the smallest one at which the tokens of x~ = (1 - lambda) x + lambda h0 have lost half of their excess of \
@@ -43,14 +49,14 @@ same sequences. The folder gets report.html, results.json, every table as CSV, a
 #[derive(Debug, clap::Args)]
 #[command(long_about = LONG_ABOUT)]
 pub(crate) struct Args {
-    /// The base model: a name below --models, a folder, or a hub id
-    #[arg(value_name = "MODEL")]
-    model: String,
+    /// The base model: a name below --models, a folder, or a hub id; or folders of finished runs of one model
+    #[arg(value_name = "MODEL|RUN", required = true)]
+    what: Vec<String>,
     /// An adapter to look at beside the base; may be given several times
     #[arg(long, value_name = "ADAPTER")]
     adapter: Vec<String>,
     /// The task whose rows are looked at
-    #[arg(long, value_name = "TASK", conflicts_with = "rows", required_unless_present = "rows")]
+    #[arg(long, value_name = "TASK", conflicts_with = "rows")]
     task: Option<String>,
     /// Which rows of the task: test, validation or train
     #[arg(long, value_name = "SPLIT", default_value = "test", value_parser = super::eval::split)]
@@ -59,13 +65,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     rows: Option<String>,
     /// At most so many rows, in a fixed seeded choice
-    #[arg(long, value_name = "N", default_value_t = 200)]
+    #[arg(long, value_name = "N", default_value_t = rows::LIMIT)]
     limit: usize,
     /// Longest row in tokens
-    #[arg(long, value_name = "N", default_value_t = 256)]
+    #[arg(long, value_name = "N", default_value_t = rows::CUTOFF)]
     cutoff_len: usize,
     /// Rows at a time
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = rows::BATCH, value_parser = clap::value_parser!(u16).range(1..))]
     batch_size: u16,
     /// Only suggest a lambda, from one forward pass of the base
     #[arg(long, conflicts_with = "adapter")]
@@ -105,26 +111,27 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     if !args.suggest_lambda {
         places::check_folder(&args.output_dir)?;
     }
-    let folder = app.places.model(&args.model)?;
-    let adapters = args
-        .adapter
-        .iter()
-        .map(|name| Ok((name.clone(), app.places.model(name)?)))
-        .collect::<anyhow::Result<Vec<_>>>()?;
+    let subject = Subject::of(&args, app)?;
+    let folder = &subject.folder;
     let options =
-        LoadOptions { compute: args.compute.into(), keep_layers: args.cut.layers, ..LoadOptions::default() };
-    let base = Model::load(&folder, &options)?;
+        LoadOptions { compute: args.compute.into(), keep_layers: subject.layers, ..LoadOptions::default() };
+    let base = Model::load(folder, &options)?;
     app.places.tell_unknown(&base.unknown_keys);
     app.places.tell_damage(&base.model);
-    let tokenizer = Tokenizer::from_folder(&folder)?;
+    let tokenizer = Tokenizer::from_folder(folder)?;
     tokenizer.check_vocabulary(base.model.arch().vocab)?;
-    let (rows, source) = rows::read(&args, &base.model, &tokenizer, app)?;
+    let from = match &subject.seen {
+        Seen::Task(task) => rows::From::Task(task, args.split, None),
+        Seen::File(file) => rows::From::File(file),
+    };
+    let most = rows::Most { rows: args.limit, tokens: args.cutoff_len };
+    let (rows, source) = rows::read(&from, most, &base.model, &tokenizer, app)?;
     if args.suggest_lambda {
         return suggest::tell(&base.model, &rows, &source, args.batch_size.into(), app);
     }
     interrupt::listen();
-    let systems = look(base.model, &folder, &adapters, &rows, &options, args.batch_size.into(), app)?;
-    let mut finding = Finding { model: args.model.clone(), source, systems, signs: vec![] };
+    let systems = look(base.model, folder, &subject.adapters, &rows, &options, args.batch_size.into(), app)?;
+    let mut finding = Finding { model: subject.model.clone(), source, systems, signs: vec![] };
     finding.signs = finding.signs().iter().map(ToString::to_string).collect();
     tell(&finding, &args, app)
 }

@@ -1,0 +1,95 @@
+//! What `sibo smoothing` is asked to look at: a model with adapters, or runs, which name theirs.
+
+use super::Args;
+use crate::app::App;
+use crate::exit::usage;
+use sibo_tasks::Task;
+use sibo_train::checkpoint::ADAPTER;
+use sibo_train::recipe::{self, Recipe, Source};
+use std::path::{Path, PathBuf};
+
+/// Where the rows come from.
+pub(super) enum Seen {
+    Task(Task),
+    File(String),
+}
+
+/// One base, its adapters, and rows.
+pub(super) struct Subject {
+    /// The base as it was named.
+    pub(super) model: String,
+    pub(super) folder: PathBuf,
+    pub(super) layers: Option<usize>,
+    /// Each as it was named, and its folder.
+    pub(super) adapters: Vec<(String, PathBuf)>,
+    pub(super) seen: Seen,
+}
+
+impl Subject {
+    pub(super) fn of(args: &Args, app: &App) -> anyhow::Result<Self> {
+        let is_run = |name: &&String| Path::new(name.as_str()).join(recipe::FILE).is_file();
+        let runs: Vec<&String> = args.what.iter().filter(is_run).collect();
+        let named = match (&args.task, &args.rows) {
+            (Some(task), _) => Some(Seen::Task(Task::open(task)?)),
+            (None, Some(file)) => Some(Seen::File(file.clone())),
+            (None, None) => None,
+        };
+        let (model, layers, mut adapters, own) = match (args.what.as_slice(), runs.as_slice()) {
+            ([model], []) => (model.clone(), args.cut.layers, vec![], None),
+            (all, runs) if all.len() == runs.len() => of_runs(runs, args)?,
+            (all, _) => {
+                let other = all.iter().find(|name| !is_run(name)).expect("not all are runs");
+                return Err(usage(format!(
+                    "{other}: no folder of a run, which has a {}; give one model, or folders of runs only",
+                    recipe::FILE
+                )));
+            }
+        };
+        let seen =
+            named.or(own).ok_or_else(|| usage("what is looked at? Give --task TASK or --rows FILE"))?;
+        for name in &args.adapter {
+            adapters.push((name.clone(), app.places.model(name)?));
+        }
+        Ok(Subject { folder: app.places.model(&model)?, model, layers, adapters, seen })
+    }
+}
+
+type OfRuns = (String, Option<usize>, Vec<(String, PathBuf)>, Option<Seen>);
+
+/// The model that all runs share, its layers, their adapters, and what the first was trained on.
+fn of_runs(runs: &[&String], args: &Args) -> anyhow::Result<OfRuns> {
+    if args.suggest_lambda {
+        return Err(usage("--suggest-lambda reads the base alone; name the model in place of runs"));
+    }
+    let (mut adapters, mut first): (Vec<(String, PathBuf)>, Option<Recipe>) = (Vec::new(), None);
+    for run in runs {
+        let folder = Path::new(run.as_str());
+        let recipe = Recipe::read(&folder.join(recipe::FILE))?;
+        let adapter = folder.join(ADAPTER);
+        anyhow::ensure!(
+            adapter.is_dir(),
+            "{run}: no {ADAPTER} in it, so the run has not come to its end; `sibo train` with its recipe goes on"
+        );
+        let first = first.get_or_insert_with(|| recipe.clone());
+        if (&recipe.model, recipe.num_hidden_layers) != (&first.model, first.num_hidden_layers) {
+            return Err(usage(format!(
+                "{run}: its model is {}, that of {} is {}; runs beside one another are of one model",
+                in_words(&recipe),
+                runs[0],
+                in_words(first)
+            )));
+        }
+        adapters.push(((*run).clone(), adapter));
+    }
+    let first = first.ok_or_else(|| usage("give a model or a run"))?;
+    let seen = match &first.source {
+        Source::Task { task, .. } => Seen::Task(Task::open(task)?),
+        Source::File { data, .. } => Seen::File(data.clone()),
+    };
+    Ok((first.model, args.cut.layers.or(first.num_hidden_layers), adapters, Some(seen)))
+}
+
+fn in_words(recipe: &Recipe) -> String {
+    let layers = recipe.num_hidden_layers.map(|n| format!(", its first {n} layers"));
+    format!("{}{}", recipe.model, layers.unwrap_or_default())
+}

@@ -1,0 +1,119 @@
+//! Rows whose tokens are looked at without training: what `sibo smoothing` measures, and what a lambda is suggested from.
+
+use crate::app::App;
+use crate::speaker;
+use anyhow::Context;
+use sibo_model::{Model, Row};
+use sibo_tasks::{Example, Protocol, SplitName, Task, Wanted};
+use sibo_text::{Template, Tokenizer};
+use sibo_train::Dataset;
+use sibo_train::data::{self, Label, LabelledRow, Limits};
+use sibo_train::prepare;
+use sibo_train::probe::{self, ProbeRow};
+
+/// The template of instructions: what is looked at are the texts that training would see.
+const TEMPLATE: &str = "alpaca";
+
+/// Most rows, unless told otherwise.
+pub(crate) const LIMIT: usize = 200;
+
+/// Longest row in tokens, unless told otherwise.
+pub(crate) const CUTOFF: usize = 256;
+
+/// Rows at a time, unless told otherwise.
+pub(crate) const BATCH: u16 = 16;
+
+/// Which rows are wanted.
+pub(crate) enum From<'a> {
+    /// Of a task, with so many of its train rows held out for validation where it is not left to the task.
+    Task(&'a Task, SplitName, Option<usize>),
+    /// Of a file.
+    File(&'a str),
+}
+
+/// How many, and how long.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Most {
+    pub(crate) rows: usize,
+    pub(crate) tokens: usize,
+}
+
+/// Rows with two ordinary tokens or more, and where they came from in words.
+pub(crate) fn read(
+    from: &From<'_>,
+    most: Most,
+    model: &Model,
+    tokenizer: &Tokenizer,
+    app: &App,
+) -> anyhow::Result<(Vec<ProbeRow>, String)> {
+    let (data, source) = match from {
+        From::Task(task, split, held_out) => of_task((task, *split, *held_out), most, model, tokenizer, app)?,
+        From::File(file) => of_file(file, most, model, tokenizer, app)?,
+    };
+    let rows = probe::rows(&data, tokenizer, most.rows);
+    let tokens: usize = rows.iter().map(|r| r.places.len()).sum();
+    let source = format!("{source}: {} sequences, {tokens} ordinary tokens", rows.len());
+    Ok((rows, source))
+}
+
+fn limits(most: Most) -> Limits {
+    Limits { cutoff: most.tokens, train_on_inputs: true }
+}
+
+fn of_task(
+    (task, which, held_out): (&Task, SplitName, Option<usize>),
+    most: Most,
+    model: &Model,
+    tokenizer: &Tokenizer,
+    app: &App,
+) -> anyhow::Result<(Dataset, String)> {
+    let wanted = Wanted { limit: Some(most.rows), validation_rows: held_out, ..Wanted::default() };
+    let split = task.load(&app.places.roots().data, which, &wanted)?;
+    let source = format!("{}, {which}", task.name());
+    let data = if model.is_causal() {
+        let template = Template::choose(TEMPLATE, tokenizer, speaker::now())?;
+        let protocol = Some(Protocol::Clean);
+        prepare::task_rows(task, protocol, &split.examples, &template, tokenizer, model, &limits(most))?
+    } else if prepare::class_outputs(task).is_some() {
+        data::for_classes(task, &split.examples, tokenizer, model.arch(), &limits(most))?
+    } else {
+        texts(&split.examples, most, model, tokenizer)?
+    };
+    Ok((data, source))
+}
+
+fn of_file(
+    file: &str,
+    most: Most,
+    model: &Model,
+    tokenizer: &Tokenizer,
+    app: &App,
+) -> anyhow::Result<(Dataset, String)> {
+    let path = app.places.data(file)?;
+    let mut rows = sibo_tasks::read_instructions(&path, None)?;
+    rows.truncate(most.rows);
+    let data = if model.is_causal() {
+        let template = Template::choose(TEMPLATE, tokenizer, speaker::now())?;
+        let place = path.display().to_string();
+        data::for_instructions(&rows, &place, &template, tokenizer, model.arch(), &limits(most))?
+    } else {
+        texts(&rows, most, model, tokenizer)?
+    };
+    Ok((data, file.to_owned()))
+}
+
+/// An encoder reads all texts of a row as one.
+fn texts(examples: &[Example], most: Most, model: &Model, tokenizer: &Tokenizer) -> anyhow::Result<Dataset> {
+    let cutoff = model.max_len().map_or(most.tokens, |longest| longest.min(most.tokens));
+    let row = |example: &Example| {
+        let encoded = tokenizer
+            .encode(&example.all_text(), Some(cutoff))
+            .with_context(|| format!("row {}", example.id))?;
+        let types = if model.arch().types > 1 { encoded.type_ids } else { vec![] };
+        let row = Row { ids: encoded.ids, types, sample: example.id };
+        // Probes read no label.
+        Ok(LabelledRow { row, label: Label::Class(0) })
+    };
+    let rows = examples.iter().map(row).collect::<anyhow::Result<_>>()?;
+    Ok(Dataset { rows, ..Dataset::default() })
+}
