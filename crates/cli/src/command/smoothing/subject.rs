@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 /// Where the rows come from.
 pub(super) enum Seen {
-    Task(Task),
+    Task(Box<Task>),
     File(String),
 }
 
@@ -30,7 +30,7 @@ impl Subject {
         let is_run = |name: &&String| Path::new(name.as_str()).join(recipe::FILE).is_file();
         let runs: Vec<&String> = args.what.iter().filter(is_run).collect();
         let named = match (&args.task, &args.rows) {
-            (Some(task), _) => Some(Seen::Task(Task::open(task)?)),
+            (Some(task), _) => Some(Seen::Task(Box::new(Task::open(task)?))),
             (None, Some(file)) => Some(Seen::File(file.clone())),
             (None, None) => None,
         };
@@ -83,7 +83,7 @@ fn of_runs(runs: &[&String], args: &Args) -> anyhow::Result<OfRuns> {
     }
     let first = first.ok_or_else(|| usage("give a model or a run"))?;
     let seen = match &first.source {
-        Source::Task { task, .. } => Seen::Task(Task::open(task)?),
+        Source::Task { task, .. } => Seen::Task(Box::new(Task::open(task)?)),
         Source::File { data, .. } => Seen::File(data.clone()),
     };
     Ok((first.model, args.cut.layers.or(first.num_hidden_layers), adapters, Some(seen)))
