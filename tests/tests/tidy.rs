@@ -162,6 +162,17 @@ fn no_source_file_is_too_long() {
     assert_none(wrong, "files of 800 lines and more");
 }
 
+/// A mutation whose text has moved on is applied by no one, and what it proved is no longer proved.
+#[test]
+fn every_mutation_still_has_its_place() {
+    let table: toml::Table = read("tests/mutations.toml").parse().expect("TOML");
+    let list = table["mutation"].as_array().expect("a list of mutations");
+    let text = |mutation: &toml::Value, key: &str| mutation[key].as_str().expect("text").to_owned();
+    let moved = |m: &toml::Value| read(&text(m, "file")).matches(&text(m, "from")).count() != 1;
+    let lost = list.iter().filter(|m| moved(m)).map(|m| text(m, "what")).collect();
+    assert_none(lost, "the `from` of a mutation stands once in its file");
+}
+
 #[test]
 fn nothing_is_left_unfinished() {
     let words = ["todo!", "unimplemented!", "dbg!"].map(|w| format!("{w}("));

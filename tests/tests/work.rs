@@ -1,7 +1,8 @@
 //! Small fixed pieces of work through the counters, against the committed table `tests/data/work.tsv`: operations,
 //! bytes of weights and of kept keys and values that products read, and bytes of rows that were taken from the pool. A
 //! product, a pass over a weight or a copy more than before is red here, on any machine and however busy it is; less is
-//! red too, so that the table stays true. f32 counts alike everywhere, bf16 by what multiplies it. CONTRIBUTING.md has the command that writes it again, on purpose.
+//! red too, so that the table stays true. f32 counts alike everywhere, bf16 by what multiplies it. CONTRIBUTING.md has
+//! the command that writes it again, on purpose.
 //!
 //! One test in a binary of its own, because the counters are the process's.
 

@@ -59,6 +59,18 @@ fn a_comparison_is_made_once() {
 }
 
 #[test]
+fn baselines_are_compared_without_a_lambda() {
+    let place = place();
+    let words = ["compare", "recipe.toml", "--methods", "head,bitfit", "--seeds", "1,2"];
+    succeeds(&mut place.sibo(&words));
+    let found = results(&place, "runs/study");
+    assert_eq!(found["scores"][0]["arms"].as_array().unwrap().len(), 2);
+    assert_eq!((&found["lambda"], found["comparisons"].as_array().unwrap().len()), (&Value::Null, 1));
+    let page = std::fs::read_to_string(place.join("runs/study/report.html")).unwrap();
+    assert!(page.contains("Which baseline serves bert-pooler on rte?"));
+}
+
+#[test]
 fn a_sweep_killed_twenty_times_ends_with_the_same_table() {
     let place = place();
     let sweep = |folder: &str| {
@@ -207,6 +219,8 @@ fn studies_that_make_no_sense_are_refused_before_anything_runs() {
     fails(&mut compare(&["--lambda", "1"]), 2, &["above 0 and below 1"]);
     fails(&mut compare(&["--lambda", "learnt"]), 2, &["lambda learnt", "or `learned`"]);
     fails(&mut compare(&["--lambda", "0"]), 2, &["0 is the plain method"]);
+    let none = ["--lambda", "0.2", "--methods", "head,bitfit"];
+    fails(&mut compare(&none), 2, &["head, bitfit take no SIBO", "leave it out"]);
     fails(
         &mut compare(&["--lambda", "0.2", "--limit", "1"]),
         2,

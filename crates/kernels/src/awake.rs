@@ -12,6 +12,10 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_millis(2);
 /// Looks in vain between two pauses in which another program may run.
 const LOOKS: usize = 256;
+/// Looks in vain after which the operations have stopped for longer than a token takes (whoever prints them waits): from
+/// then on each pause is a sleep.
+const MANY: usize = 256 * LOOKS;
+const SLEEP: Duration = Duration::from_micros(200);
 
 #[derive(Default)]
 struct Watch {
@@ -59,14 +63,16 @@ fn look_for_work(watch: &Watch, owner: usize) {
         return;
     }
     watch.there.fetch_add(1, Ordering::AcqRel);
-    let mut in_vain = 0;
+    let mut in_vain: usize = 0;
     while !watch.over.load(Ordering::Acquire) {
         if rayon::yield_now() == Some(rayon::Yield::Executed) {
             in_vain = 0;
             continue;
         }
         in_vain += 1;
-        if in_vain % LOOKS == 0 {
+        if in_vain > MANY {
+            std::thread::sleep(SLEEP);
+        } else if in_vain.is_multiple_of(LOOKS) {
             std::thread::yield_now();
         }
         spin_loop();

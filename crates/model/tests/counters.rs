@@ -113,3 +113,34 @@ fn the_plan_is_what_is_allocated() {
         }
     }
 }
+
+/// Steps over batches of other lengths, after one over the longest: memory that is touched once serves them all.
+#[test]
+fn a_step_touches_no_memory_that_the_one_before_has_not() {
+    let _alone = COUNTERS.lock().unwrap();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/models/llama-gqa");
+    let mut model = Model::load(&folder, &LoadOptions::default()).unwrap().model;
+    let adapter = json!({"method": "lora", "r": 5, "target_modules": ["q_proj", "up_proj", "down_proj"]});
+    model.attach(&sibo_peft::AdapterConfig::from_recipe("test", &adapter).unwrap(), 3).unwrap();
+    let mut step = |rows: u64, length: u32| {
+        let row = |i: u64| Row {
+            ids: (0..length).map(|j| 3 + (i as u32 + j) % 40).collect(),
+            types: vec![],
+            sample: i,
+        };
+        let rows: Vec<Row> = (0..rows).map(row).collect();
+        let ids = rows.iter().map(|r| r.ids.iter().map(|id| i64::from(*id)).collect()).collect();
+        let batch = Batch::new(model.arch(), &rows).unwrap();
+        model.forward_backward(&batch, &Labels::Tokens(ids), 1.0, None, 0);
+        pool::touched_bytes()
+    };
+    let longest = step(97, 31);
+    let others =
+        [(97, 31), (200, 7), (50, 13), (1, 29), (97, 31), (96, 30)].map(|(rows, length)| step(rows, length));
+    assert!(others.iter().all(|touched| *touched == longest), "{longest}, then {others:?}");
+    assert!(
+        longest <= pool::bound(pool::peak_bytes()),
+        "{longest} touched for {} in use",
+        pool::peak_bytes()
+    );
+}

@@ -43,25 +43,26 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     let study = Study::open(&args.study, app)?;
-    let share = share(&args, &study)?;
     let own = study.recipe.adapter.method.name().to_string();
     let methods = if args.methods.is_empty() { vec![own] } else { args.methods.clone() };
-    let (arms, pairs) = arms(&study, &methods, &share, &args.set_for)?;
+    let share = share(&args, &study, &methods)?;
+    let (arms, pairs) = arms(&study, &methods, share.as_ref(), &args.set_for)?;
     let cells = study.cells(&arms.iter().collect::<Vec<_>>(), &study.judges(SplitName::Test)?)?;
     let mut log = Log::open(&study.folder)?;
     let facts = study.announce(&cells, &log, app)?;
     let records = study.run(&cells, &mut log, app)?;
     let derived = study::derive(&records, &pairs)?;
     let verdict = pairs.first().map(|p| study::sentence(&derived, p) + ".").unwrap_or_default();
+    let question = if share.is_some() { "Does SIBO help" } else { "Which baseline serves" };
     let finding = Finding {
-        title: format!("Does SIBO help {} on {}?", study.recipe.model, study.task.name()),
+        title: format!("{question} {} on {}?", study.recipe.model, study.task.name()),
         verdict,
         facts,
         records,
         pairs,
         refused: vec![],
         first: vec![],
-        own: json!({"lambda": share.keys["lambda"], "methods": methods}),
+        own: json!({"lambda": share.map(|share| share.keys["lambda"].clone()), "methods": methods}),
     };
     study::tell(&study, &finding, &derived, app)
 }
@@ -70,21 +71,17 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
 fn arms(
     study: &Study,
     methods: &[String],
-    share: &Share,
+    share: Option<&Share>,
     set_for: &[String],
 ) -> anyhow::Result<(Vec<Arm>, Vec<Pairing>)> {
     let (mut arms, mut pairs) = (Vec::new(), Vec::new());
     for method in methods {
-        let boosted = takes_sibo(method)?;
         arms.push(Arm { name: method.clone(), value: recipe_of(study, method, None, set_for)? });
-        if boosted {
+        if let Some(share) = share.filter(|_| takes_sibo(method)) {
             let name = format!("SIBO-{method}, lambda {}", share.words);
             pairs.push(Pairing { a: method.clone(), b: name.clone() });
             arms.push(Arm { name, value: recipe_of(study, method, Some(share), set_for)? });
         }
-    }
-    if arms.len() < 2 {
-        return Err(usage("one baseline alone compares with nothing; name two methods or more"));
     }
     let beside = beside_full(&pairs, methods);
     pairs.extend(beside);
@@ -107,8 +104,19 @@ struct Share {
     words: String,
 }
 
-/// The recipe's lambda with all that belongs to it (a schedule, how a learned one starts), changed by `--lambda`.
-fn share(args: &Args, study: &Study) -> anyhow::Result<Share> {
+/// The recipe's lambda with all that belongs to it (a schedule, how a learned one starts), changed by `--lambda`; nothing
+/// where no method takes one.
+fn share(args: &Args, study: &Study, methods: &[String]) -> anyhow::Result<Option<Share>> {
+    methods.iter().try_for_each(|method| known(method))?;
+    if !methods.iter().any(|method| takes_sibo(method)) {
+        return match args.lambda {
+            _ if methods.len() < 2 => {
+                Err(usage("one baseline alone compares with nothing; name two methods or more"))
+            }
+            Some(_) => Err(usage(format!("--lambda: {} take no SIBO; leave it out", methods.join(", ")))),
+            None => Ok(None),
+        };
+    }
     let own = study.value.pointer("/adapter/sibo").and_then(Value::as_object);
     let about = |(key, value): (&String, &Value)| {
         sibo_peft::lambda::KEYS.contains(&key.as_str()).then(|| (key.clone(), value.clone()))
@@ -131,17 +139,21 @@ fn share(args: &Args, study: &Study) -> anyhow::Result<Share> {
     let sibo = Sibo::from_json("recipe", &Value::Object(keys.clone()))?;
     match sibo.is_plain() {
         true => Err(range(&sibo.lambda)),
-        false => Ok(Share { words: sibo.lambda_in_words(), keys }),
+        false => Ok(Some(Share { words: sibo.lambda_in_words(), keys })),
     }
 }
 
-fn takes_sibo(method: &str) -> anyhow::Result<bool> {
+fn known(method: &str) -> anyhow::Result<()> {
     let names: Vec<&str> = METHODS.iter().map(|m| m.0).collect();
     if !names.contains(&method) {
         let hint = sibo_peft::config::did_you_mean(method, &names);
         return Err(usage(format!("--methods: `{method}` is none{hint}; methods are {}", names.join(", "))));
     }
-    Ok(!["head", "bitfit", "full"].contains(&method))
+    Ok(())
+}
+
+fn takes_sibo(method: &str) -> bool {
+    !["head", "bitfit", "full"].contains(&method)
 }
 
 /// The recipe with this method: its own settings where it is the recipe's, defaults elsewhere.

@@ -236,22 +236,21 @@ fn arms(args: &Args, study: &Study, app: &App) -> anyhow::Result<(Vec<Arm>, Vec<
         axes.push(Axis::parse(&format!("{LAMBDA}={list}"))?);
     }
     let mut suggester = Suggester::open(study)?;
-    let (mut arms, mut suggested): (Vec<Arm>, Vec<Suggested>) = (Vec::new(), Vec::new());
+    let (mut named, mut by_rule, mut suggested) = (Vec::new(), Vec::new(), Vec::new());
     for (name, sets) in cells::grid(&axes) {
         let mut value = study.value.clone();
         sets.iter().try_for_each(|set| recipe::set(&mut value, set))?;
         let mut arm = Arm { name, value };
-        if arm.value.pointer("/adapter/sibo/lambda").and_then(Value::as_str) == Some(SUGGESTED) {
+        let rule = arm.value.pointer("/adapter/sibo/lambda").and_then(Value::as_str) == Some(SUGGESTED);
+        if rule {
             suggested.push(suggester.fill(&mut arm, app)?);
+            by_rule.push(arm.value.clone());
         }
-        arms.push(arm);
+        named.push((arm, rule));
     }
     // A number that is named too would be the same cells under two names.
-    let is_suggested = |arm: &Arm| arm.name.contains(SUGGESTED);
-    let by_rule: Vec<Value> =
-        arms.iter().filter(|arm| is_suggested(arm)).map(|arm| arm.value.clone()).collect();
-    arms.retain(|arm| is_suggested(arm) || !by_rule.contains(&arm.value));
-    Ok((arms, suggested))
+    named.retain(|(arm, rule)| *rule || !by_rule.contains(&arm.value));
+    Ok((named.into_iter().map(|(arm, _)| arm).collect(), suggested))
 }
 
 /// Rounds of fewer steps, after each of which the better half goes on.

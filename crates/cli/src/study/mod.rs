@@ -112,13 +112,14 @@ impl Study {
                 "--limit-generated 0 leaves nothing to judge written answers by; add --likelihood",
             ));
         }
-        let few =
-            [("--limit", args.limit, 2), ("--limit-generated", args.limit_generated.filter(|n| *n > 0), 2)];
-        if let Some((flag, Some(rows), least)) =
-            few.into_iter().find(|(_, rows, least)| rows.is_some_and(|n| n < *least))
-        {
+        // No generated rows leave likelihoods to judge by.
+        let alone = [
+            ("--limit", args.limit.filter(|n| *n < 2)),
+            ("--limit-generated", args.limit_generated.filter(|n| *n == 1)),
+        ];
+        if let Some((flag, Some(rows))) = alone.into_iter().find(|(_, rows)| rows.is_some()) {
             return Err(usage(format!(
-                "{flag} {rows}: a study needs {least} rows or more to judge by; its intervals say what other rows could have given"
+                "{flag} {rows}: a study needs 2 rows or more to judge by; its intervals say what other rows could have given"
             )));
         }
         app.threads_of_recipe(recipe.training.threads)?;

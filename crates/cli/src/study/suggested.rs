@@ -34,12 +34,13 @@ pub(crate) struct Suggested {
     pub(crate) sentence: String,
 }
 
-/// Suggestions for the combinations of a sweep, from one forward pass for all of them.
+/// Suggestions for the combinations of a sweep, from one forward pass for all that learn from the same rows.
 pub(crate) struct Suggester<'a> {
     study: &'a Study,
     file: PathBuf,
     kept: Vec<Suggested>,
-    curves: Option<(Vec<Curve>, String)>,
+    /// Of the layers and rows that the first says, and where they came from.
+    curves: Vec<(Value, Vec<Curve>, String)>,
 }
 
 impl<'a> Suggester<'a> {
@@ -56,7 +57,7 @@ impl<'a> Suggester<'a> {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => vec![],
             Err(e) => return Err(sibo_files::Error::io(&file, "read", e).into()),
         };
-        Ok(Suggester { study, file, kept, curves: None })
+        Ok(Suggester { study, file, kept, curves: vec![] })
     }
 
     /// Puts the suggested number into an arm's recipe and name.
@@ -92,10 +93,17 @@ impl<'a> Suggester<'a> {
     fn suggest(&mut self, recipe: &Recipe, of: Value, app: &App) -> anyhow::Result<Suggested> {
         let mut model = self.study.base.clone();
         prepare::attach(&mut model, &recipe.adapter, &recipe.model, recipe.seed)?;
-        if self.curves.is_none() {
-            self.curves = Some(curves(self.study, app)?);
-        }
-        let (curves, source) = self.curves.as_ref().expect("it was made above");
+        let training = &recipe.training;
+        let rows = json!([recipe.num_hidden_layers, training.validation_rows, training.max_train_samples]);
+        let at = match self.curves.iter().position(|made| made.0 == rows) {
+            Some(at) => at,
+            None => {
+                let (curves, source) = curves(self.study, recipe, app)?;
+                self.curves.push((rows, curves, source));
+                self.curves.len() - 1
+            }
+        };
+        let (_, curves, source) = &self.curves[at];
         let found = suggest::at_adapter(&model, curves).ok_or_else(|| {
             anyhow::anyhow!("lambda `{SUGGESTED}`: the adapter reads no state as wide as h0, so there is nothing to suggest from")
         })?;
@@ -103,13 +111,13 @@ impl<'a> Suggester<'a> {
     }
 }
 
-/// One forward pass of the base, as `sibo smoothing --suggest-lambda --split train` makes it, over rows that this study
+/// One forward pass of the base, as `sibo smoothing --suggest-lambda --split train` makes it, over rows that this recipe
 /// learns from.
-fn curves(study: &Study, app: &App) -> anyhow::Result<(Vec<Curve>, String)> {
-    let options = LoadOptions { keep_layers: study.recipe.num_hidden_layers, ..LoadOptions::default() };
+fn curves(study: &Study, recipe: &Recipe, app: &App) -> anyhow::Result<(Vec<Curve>, String)> {
+    let options = LoadOptions { keep_layers: recipe.num_hidden_layers, ..LoadOptions::default() };
     let model = Model::load(&study.places.model, &options)?.model;
     let tokenizer = Tokenizer::from_folder(&study.places.model)?;
-    let training = &study.recipe.training;
+    let training = &recipe.training;
     let most = rows::Most {
         rows: training.max_train_samples.map_or(rows::LIMIT, |most| most.min(rows::LIMIT)),
         tokens: rows::CUTOFF,
