@@ -207,15 +207,18 @@ fn a_sequence_sees_no_other() {
 
 #[test]
 fn cached_equals_whole() {
-    let s = shape(6, 2, 9, true);
     let seqs = [Seq { start: 0, len: 5 }, Seq { start: 5, len: QUERY_BLOCK + 20 }];
     let t = QUERY_BLOCK + 25;
-    let (q, k, v) = (noise_rows(t, 54, 1), noise_rows(t, 18, 2), noise_rows(t, 18, 3));
-    let (mut whole, mut lse) = (Rows::zeros(t, 54), vec![0.0; 6 * t]);
-    forward(&s, &seqs, &q, &k, &v, None, &mut whole, &mut lse);
-    // Few queries run unpacked, many packed; keys and values lie in blocks of 7 positions.
-    for asked in [[1, QUERY_BLOCK + 3], [3, 17], [5, 16]] {
-        cached_case(&s, &seqs, [&q, &k, &v, &whole], asked);
+    // Heads narrower and wider than what stays in registers (64 values), and one to five of them on a key head.
+    for s in [shape(6, 2, 9, true), shape(2, 2, 64, true), shape(5, 1, 70, true), shape(8, 2, 131, true)] {
+        let (wide, kept) = (s.heads * s.head_dim, s.kv_width());
+        let (q, k, v) = (noise_rows(t, wide, 1), noise_rows(t, kept, 2), noise_rows(t, kept, 3));
+        let (mut whole, mut lse) = (Rows::zeros(t, wide), vec![0.0; s.heads * t]);
+        forward(&s, &seqs, &q, &k, &v, None, &mut whole, &mut lse);
+        // Few queries run unpacked, many packed; keys and values lie in blocks of 7 positions.
+        for asked in [[1, QUERY_BLOCK + 3], [3, 17], [5, 16]] {
+            cached_case(&s, &seqs, [&q, &k, &v, &whole], asked);
+        }
     }
 }
 
@@ -232,11 +235,12 @@ fn cached_case(s: &AttnShape, seqs: &[Seq; 2], [q, k, v, whole]: [&Rows; 4], ask
             .zip(asked)
             .map(|((k, v), q_len)| {
                 start += q_len;
-                let blocks = k.data().chunks(7 * 18).zip(v.data().chunks(7 * 18)).collect();
+                let block = 7 * k.width();
+                let blocks = k.data().chunks(block).zip(v.data().chunks(block)).collect();
                 CachedSeq { q_start: start - q_len, q_len, blocks, k_len: k.rows() }
             })
             .collect();
-        let mut o = Rows::zeros(rows.len(), 54);
+        let mut o = Rows::zeros(rows.len(), q.width());
         cached(s, &cached_seqs, &queries, &mut o);
         o.data().to_vec()
     };
