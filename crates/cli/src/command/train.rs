@@ -23,7 +23,7 @@ one with a comment on every line. Flags and --set change single values, and with
     sibo train recipe.toml
     sibo train recipe.toml --lambda 0 --output-dir runs/plain
     sibo train --model smollm2-135m --task gsm8k --lambda 0.2 --output-dir runs/gsm8k
-    sibo train --model smollm2-135m --data my-rows.jsonl --output-dir runs/mine --set training.max_steps=200
+    sibo train --model smollm2-135m --rows my-rows.jsonl --output-dir runs/mine --set training.max_steps=200
 
 The run's folder holds the resolved recipe, checkpoints, metrics (metrics.jsonl, and TensorBoard's own files), \
 the best adapter and the result in `adapter/`. Ctrl-C saves a checkpoint; however a run was stopped, \
