@@ -10,7 +10,7 @@ mod head;
 use crate::drop;
 use crate::isa::isa;
 use crate::split::{length, same_shape};
-use crate::{Rows, work};
+use crate::{Rows, awake, work};
 use head::{Gradients, Head, Shared};
 use rayon::prelude::*;
 
@@ -179,7 +179,7 @@ pub fn cached(shape: &AttnShape, seqs: &[CachedSeq], q: &Rows, o: &mut Rows) {
     let groups: Vec<(&CachedSeq, usize)> =
         few.into_iter().flat_map(|s| (0..shape.kv_heads).map(move |g| (s, g))).collect();
     // SAFETY: the sequences' query rows do not overlap (checked above), and each task has columns of its own.
-    groups.into_par_iter().for_each(|(s, g)| unsafe { decode::group(isa, shape, s, g, q, o) });
+    awake::share(groups.len(), |i| unsafe { decode::group(isa, shape, groups[i].0, groups[i].1, q, o) });
     for s in many {
         let (k, v) = (joined(s, |b| b.0), joined(s, |b| b.1));
         (0..shape.heads).into_par_iter().for_each(|head| {

@@ -2,7 +2,13 @@
 //!
 //! A thread that finds no work for some microseconds goes to sleep, and waking it takes longer than an operation of one
 //! token does. Between the operations of a step there is always more to come, so the threads look for it until it ends.
+//! What [`share`] hands over they take without the pool's queues.
 
+mod crew;
+
+use crew::Crew;
+use rayon::prelude::*;
+use std::cell::RefCell;
 use std::hint::spin_loop;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,6 +16,8 @@ use std::time::{Duration, Instant};
 
 /// How long the other threads may take to come; where they are busy with something else, they are left to it.
 const PATIENCE: Duration = Duration::from_millis(2);
+/// Looks at what the owner hands over, for each look at the pool's queues, which takes much longer.
+const GLANCES: usize = 32;
 /// Looks in vain between two pauses in which another program may run.
 const LOOKS: usize = 256;
 /// Looks in vain after which the operations have stopped for longer than a token takes (whoever prints them waits): from
@@ -21,6 +29,46 @@ const SLEEP: Duration = Duration::from_micros(200);
 struct Watch {
     over: AtomicBool,
     there: AtomicUsize,
+    crew: Crew,
+}
+
+thread_local! {
+    /// The watch that this thread owns, outside the operations that it shares.
+    static OWN: RefCell<Option<Arc<Watch>>> = const { RefCell::new(None) };
+}
+
+/// Puts back what was there, also when the work panics.
+struct Own(Option<Arc<Watch>>);
+
+impl Own {
+    fn set(watch: Option<Arc<Watch>>) -> Own {
+        Own(OWN.replace(watch))
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        OWN.set(self.0.take());
+    }
+}
+
+/// Whether [`share`] costs less than a microsecond.
+pub(crate) fn is_cheap() -> bool {
+    OWN.with_borrow(Option::is_some)
+}
+
+/// Does `part(i)` for every i below `parts`, each once, in any order: with the threads that are awake beside this one, or
+/// as an operation of the pool.
+pub(crate) fn share(parts: usize, part: impl Fn(usize) + Send + Sync) {
+    match OWN.take() {
+        Some(watch) => {
+            // A part that shares is an operation of the pool.
+            let own = Own(Some(watch.clone()));
+            watch.crew.share(parts, &part);
+            drop(own);
+        }
+        None => (0..parts).into_par_iter().for_each(part),
+    }
 }
 
 /// Ends the watch, also when the work panics.
@@ -52,7 +100,9 @@ pub fn while_working<R>(work: impl FnOnce() -> R) -> R {
         }
         spin_loop();
     }
+    let own = Own::set(Some(over.0.clone()));
     let done = work();
+    drop(own);
     drop(over);
     done
 }
@@ -63,9 +113,13 @@ fn look_for_work(watch: &Watch, owner: usize) {
         return;
     }
     watch.there.fetch_add(1, Ordering::AcqRel);
-    let mut in_vain: usize = 0;
+    let (mut in_vain, mut seen): (usize, usize) = (0, 0);
     while !watch.over.load(Ordering::Acquire) {
-        if rayon::yield_now() == Some(rayon::Yield::Executed) {
+        let helped = (0..GLANCES).any(|_| {
+            spin_loop();
+            watch.crew.help(&mut seen)
+        });
+        if helped || rayon::yield_now() == Some(rayon::Yield::Executed) {
             in_vain = 0;
             continue;
         }
@@ -82,7 +136,6 @@ fn look_for_work(watch: &Watch, owner: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rayon::prelude::*;
 
     fn pool(threads: usize) -> rayon::ThreadPool {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads can be started")
@@ -100,6 +153,27 @@ mod tests {
             assert!(pool(threads).install(rounds).iter().all(|found| *found == expected), "{threads}");
         }
         assert_eq!(while_working(sum), expected, "outside a pool");
+    }
+
+    /// Each part once, with threads awake and without, and operations inside parts and of the pool between them.
+    #[test]
+    fn shared_parts_are_done_once() {
+        let counted = |parts: usize| {
+            let done: Vec<AtomicUsize> = (0..parts).map(|_| AtomicUsize::new(0)).collect();
+            share(parts, |i| {
+                share(3, |_| {
+                    done[i].fetch_add(1, Ordering::Relaxed);
+                });
+            });
+            done.iter().all(|d| d.load(Ordering::Relaxed) == 3) && sum() == 332_833_500
+        };
+        for threads in [1, 2, 5] {
+            let all = || (0..200).all(|round| counted(round % 9));
+            assert!(pool(threads).install(|| while_working(all)), "{threads}");
+            assert!(pool(threads).install(all), "{threads}, asleep");
+            let cheap = || (is_cheap(), while_working(is_cheap), is_cheap());
+            assert_eq!(pool(threads).install(cheap), (false, threads > 1, false));
+        }
     }
 
     #[test]

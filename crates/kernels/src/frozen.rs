@@ -4,6 +4,8 @@ mod code;
 mod coded;
 #[cfg(target_arch = "x86_64")]
 mod expand;
+#[cfg(target_arch = "x86_64")]
+mod integers;
 mod pack;
 mod panels;
 mod product;
@@ -132,16 +134,18 @@ impl FrozenWeight {
 
     /// y = x W^T; x (T, K), y (T, N).
     pub fn forward(&self, x: &Rows, y: &mut Rows) {
+        self.forward_onto(x, 0.0, y);
+    }
+
+    /// y = beta y + x W^T; x (T, K), y (T, N).
+    pub fn forward_onto(&self, x: &Rows, beta: f32, y: &mut Rows) {
+        forward_all(x, beta, &mut [(self, y)]);
+    }
+
+    fn check(&self, x: &Rows, y: &Rows) {
         assert_eq!(x.width(), self.inp, "x is not as wide as the weight's input");
         assert_eq!(y.width(), self.out, "y is not as wide as the weight's output");
         assert_eq!(x.rows(), y.rows(), "x and y differ in rows");
-        match &self.values {
-            Values::F32(values) => gemm::nt(1.0, x, values, 0.0, y),
-            Values::Panels(packed) => {
-                work::add_bytes(packed.bytes());
-                product::forward(packed, x, y);
-            }
-        }
     }
 
     /// dx = beta dx + dy W; dy (T, N), dx (T, K). The weight itself has no gradient.
@@ -192,6 +196,24 @@ impl FrozenWeight {
             Values::Panels(packed) => packed.facts().non_finite,
         }
     }
+}
+
+/// y = beta y + x W^T for several weights that read the same x (T, K), each with its y (T, N): as one after another, bit
+/// for bit, but x is rounded once, and a few rows are one parallel operation.
+pub fn forward_all(x: &Rows, beta: f32, of: &mut [(&FrozenWeight, &mut Rows)]) {
+    let mut packed = Vec::with_capacity(of.len());
+    for (w, y) in of {
+        w.check(x, y);
+        match &w.values {
+            Values::F32(values) => gemm::nt(1.0, x, values, beta, y),
+            Values::Panels(panels) => {
+                work::add_bytes(panels.bytes());
+                packed.push((panels, y.data_mut().as_mut_ptr()));
+            }
+        }
+    }
+    // SAFETY: every y is borrowed exclusively and has the shape of its product.
+    unsafe { product::forward(x, beta, &packed) };
 }
 
 #[cfg(test)]
@@ -335,6 +357,77 @@ mod tests {
                 assert_close(&format!("{isa} {t}x{inp}x{out} dx"), fast_dx, &dx, 5e-6);
             });
             assert_eq!(wide(&w.to_f32()), rw);
+        }
+    }
+
+    /// Several weights that read the same rows give, each, what the naive product gives and the bits of a product of
+    /// their own, in every form that a weight has, onto what was there.
+    #[test]
+    fn weights_that_share_their_input_give_what_each_gives_alone() {
+        let inp = 70;
+        for t in [1, 3, 4, 5, 17, 32, 33, 61] {
+            let x = noise_rows(t, inp, 1);
+            for compute in [Compute::F32, Compute::Bf16] {
+                let shapes = [(67, None), (130, Some(Bits::Eight)), (33, Some(Bits::Four)), (600, None)];
+                let weights: Vec<FrozenWeight> = (2..)
+                    .zip(shapes)
+                    .map(|(seed, (out, bits))| {
+                        let values = noise(out * inp, seed);
+                        let store =
+                            bits.map_or(Store::F32(values.clone()), |b| encode(&values, inp, b, 14).store);
+                        FrozenWeight::new(out, inp, store, compute)
+                    })
+                    .collect();
+                let starts: Vec<Rows> =
+                    (7..).zip(&weights).map(|(seed, w)| noise_rows(t, w.out, seed)).collect();
+                for beta in [0.0, 1.0, -0.7] {
+                    let together = || {
+                        let mut y: Vec<Rows> = starts.iter().map(Rows::copy).collect();
+                        let mut of: Vec<_> = weights.iter().zip(&mut y).collect();
+                        forward_all(&x, beta, &mut of);
+                        y.iter().flat_map(|y| y.data().to_vec()).collect::<Vec<f32>>()
+                    };
+                    let apart = || {
+                        let one = |(w, start): (&FrozenWeight, &Rows)| {
+                            let mut y = start.copy();
+                            w.forward_onto(&x, beta, &mut y);
+                            y.data().to_vec()
+                        };
+                        weights.iter().zip(&starts).flat_map(one).collect::<Vec<f32>>()
+                    };
+                    let mut expected = Vec::new();
+                    for (w, start) in weights.iter().zip(&starts) {
+                        let wide = w.to_f32();
+                        let one = |v: f32| {
+                            if compute == Compute::F32 { f64::from(v) } else { bf16::from_f32(v).to_f64() }
+                        };
+                        for i in 0..t {
+                            for (o, row) in wide.chunks(inp).enumerate() {
+                                let sum: f64 =
+                                    row.iter().zip(x.row(i)).map(|(w, x)| f64::from(*w) * one(*x)).sum();
+                                expected.push(sum + f64::from(beta) * f64::from(start.row(i)[o]));
+                            }
+                        }
+                    }
+                    everywhere(together, |isa, found| {
+                        let what = format!("{isa} {compute:?}, {t} rows, beta {beta}");
+                        // Codes may be multiplied as integers, which rounds less: see `coded`.
+                        let tolerance = if compute == Compute::F32 { 5e-6 } else { 5e-3 };
+                        assert_close(&what, found, &expected, tolerance);
+                        let awake = crate::isa::with_isa(isa, || {
+                            let pool =
+                                rayon::ThreadPoolBuilder::new().num_threads(3).build().expect("threads");
+                            pool.install(|| {
+                                crate::isa::with_isa(isa, || crate::awake::while_working(together))
+                            })
+                        });
+                        assert!(found == awake, "{what}: other bits with threads awake");
+                        let alone = crate::isa::with_isa(isa, apart);
+                        let same = found.iter().zip(&alone).all(|(a, b)| a.to_bits() == b.to_bits());
+                        assert!(same, "{what}: other bits than alone");
+                    });
+                }
+            }
         }
     }
 

@@ -14,7 +14,7 @@ pub enum Isa {
     Avx2,
     /// AVX-512 F, BW, DQ and VL.
     Avx512,
-    /// The same with `vdpbf16ps`, which multiplies pairs of bf16.
+    /// The same with `vdpbf16ps`, which multiplies pairs of bf16, and VNNI, which multiplies integers.
     Avx512Bf16,
     /// The same with AMX, which multiplies tiles of pairs of bf16.
     Amx,
@@ -74,7 +74,8 @@ fn detect() -> Isa {
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512dq")
         && is_x86_feature_detected!("avx512vl");
-    match (avx2, avx512, avx512 && is_x86_feature_detected!("avx512bf16")) {
+    let pairs = is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512vnni");
+    match (avx2, avx512, avx512 && pairs) {
         (_, _, true) if tiles::usable() => Isa::Amx,
         (_, _, true) => Isa::Avx512Bf16,
         (_, true, _) => Isa::Avx512,

@@ -47,9 +47,8 @@ impl Attention {
     ) -> (Rows, Option<AttentionSaved>) {
         let call = &cx.call;
         cx.show(Site::Query, n);
-        let (mut q, query) = self.query.forward(call, params, n);
-        let (mut k, key) = self.key.forward(call, params, n);
-        let (v, value) = self.value.forward(call, params, n);
+        let [(mut q, query), (mut k, key), (v, value)] =
+            Linear::forward_all([&self.query, &self.key, &self.value], call, params, n);
         cx.rotate(&mut q, cx.arch.heads, false);
         cx.rotate(&mut k, cx.arch.kv_heads, false);
         let mut o = Rows::scratch(n.rows(), q.width());

@@ -36,8 +36,13 @@ impl Ffn {
     pub(crate) fn forward(&self, cx: &Context, params: &Params, n: &Rows) -> (Rows, FfnSaved) {
         let call = &cx.call;
         cx.show(Site::FfnUp, n);
-        let gate = self.gate.as_ref().map(|gate| gate.forward(call, params, n));
-        let (mut up, up_saved) = self.up.forward(call, params, n);
+        let (gate, (mut up, up_saved)) = match &self.gate {
+            Some(gate) => {
+                let [gate, up] = Linear::forward_all([gate, &self.up], call, params, n);
+                (Some(gate), up)
+            }
+            None => (None, self.up.forward(call, params, n)),
+        };
         let h = if cx.backward && self.keeps_slope() {
             let mut h = Rows::scratch(up.rows(), up.width());
             activation::forward_with_slope(self.activation, &mut up, &mut h);

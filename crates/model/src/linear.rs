@@ -1,6 +1,7 @@
 //! A linear of the model and the branches joined to it: before, beside and after the frozen product.
 
 use crate::weight::{Vector, Weight};
+use sibo_kernels::frozen::forward_all;
 use sibo_kernels::{Rows, elementwise};
 use sibo_peft::{Branch, BranchSaved, Call, Params};
 
@@ -49,6 +50,39 @@ impl Linear {
         }
         let mut y = Rows::scratch(x.rows(), self.out);
         self.weight.forward(params, saved.input.as_ref().unwrap_or(x), &mut y);
+        self.finish(call, params, x, y, saved)
+    }
+
+    /// The same for several linears that read the same x: their frozen products are made together.
+    pub(crate) fn forward_all<const N: usize>(
+        linears: [&Linear; N],
+        call: &Call,
+        params: &Params,
+        x: &Rows,
+    ) -> [(Rows, LinearSaved); N] {
+        let frozen = linears.map(|l| l.weight.frozen().filter(|_| l.before.is_none()));
+        if frozen.iter().any(Option::is_none) {
+            return linears.map(|l| l.forward(call, params, x));
+        }
+        let mut y = linears.map(|l| Rows::scratch(x.rows(), l.out));
+        let mut of: Vec<_> = frozen.into_iter().flatten().zip(&mut y).collect();
+        forward_all(x, 0.0, &mut of);
+        let mut y = y.into_iter();
+        linears.map(|l| {
+            let y = y.next().expect("one for each linear");
+            l.finish(call, params, x, y, LinearSaved::default())
+        })
+    }
+
+    /// z (T, N) from y = W (x + before(x~)).
+    fn finish(
+        &self,
+        call: &Call,
+        params: &Params,
+        x: &Rows,
+        mut y: Rows,
+        mut saved: LinearSaved,
+    ) -> (Rows, LinearSaved) {
         if let Some(bias) = &self.bias {
             elementwise::add_bias(bias.values(params), &mut y);
         }

@@ -217,9 +217,10 @@ impl Model {
         StepOutput { loss_sum: sum, count: Model::count_labels(labels) }
     }
 
-    /// Does `work`, many short operations one after another, with the pool's threads awake; beside a thread that reads
-    /// layers they are left alone, for it needs a core too.
+    /// Does `work`, many short operations one after another in which nothing trains, with the pool's threads awake; beside
+    /// a thread that reads layers they are left alone, for it needs a core too.
     pub(crate) fn awake<R>(&self, work: impl FnOnce() -> R) -> R {
+        self.params.settle();
         if self.stream.is_some() { work() } else { awake::while_working(work) }
     }
 

@@ -65,6 +65,11 @@ impl Weight {
         matches!(self, Weight::Trained(_))
     }
 
+    /// The matrix, where it is frozen and in memory.
+    pub(crate) fn frozen(&self) -> Option<&FrozenWeight> {
+        if let Weight::Frozen(weight) = self { Some(weight) } else { None }
+    }
+
     /// What is known of it where it is not in memory.
     pub(crate) fn away(&self) -> Option<&Away> {
         if let Weight::Away(away) = self { Some(away) } else { None }

@@ -18,6 +18,7 @@ pub mod init;
 pub mod lambda;
 pub mod lora;
 pub mod params;
+mod settled;
 pub mod shape;
 pub mod sibo;
 pub mod targets;

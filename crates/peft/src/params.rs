@@ -1,7 +1,9 @@
 //! Trainable tensors. Being a [`Param`] is the only way to have a gradient: nothing is recognised as
 //! trainable by its name.
 
+use crate::settled::Settled;
 use sibo_kernels::frozen::Compute;
+use sibo_kernels::isa::isa;
 use sibo_kernels::{Rows, gemm};
 
 /// One trainable tensor.
@@ -49,12 +51,13 @@ impl ParamId {
 pub struct Params {
     list: Vec<Param>,
     compute: Compute,
+    settled: Settled,
 }
 
 impl Params {
     /// None yet; branches will multiply by them in this arithmetic.
     pub fn new(compute: Compute) -> Self {
-        Params { list: vec![], compute }
+        Params { compute, ..Params::default() }
     }
 
     /// In which arithmetic branches multiply by them.
@@ -68,11 +71,22 @@ impl Params {
         Params { compute, ..self }
     }
 
+    /// Until a value changes, branches may multiply by copies of the matrices in the form of frozen weights, which are
+    /// made once. Nothing is copied under f32, and where bf16 is widened before it is multiplied: reading it so takes
+    /// longer than reading floats.
+    pub fn settle(&self) {
+        if self.compute == Compute::Bf16 && isa().has_bf16() {
+            self.settled.begin(self.list.len());
+        }
+    }
+
     /// y = beta y + alpha x W^T for the matrix W (N, K); x (T, K), y (T, N).
     pub(crate) fn nt(&self, alpha: f32, x: &Rows, w: ParamId, beta: f32, y: &mut Rows) {
+        let values = self.value(w);
         match self.compute {
-            Compute::F32 => gemm::nt(alpha, x, self.value(w), beta, y),
-            Compute::Bf16 => gemm::rounded::nt(alpha, x, self.value(w), beta, y),
+            Compute::F32 => gemm::nt(alpha, x, values, beta, y),
+            Compute::Bf16 if self.settled.nt(w, values, alpha, x, beta, y) => {}
+            Compute::Bf16 => gemm::rounded::nt(alpha, x, values, beta, y),
         }
     }
 
@@ -95,6 +109,7 @@ impl Params {
     /// Takes a parameter in; its name must be new.
     pub fn add(&mut self, param: Param) -> ParamId {
         assert!(self.list.iter().all(|p| p.name != param.name), "{} twice", param.name);
+        self.settled.end();
         self.list.push(param);
         ParamId(self.list.len() - 1)
     }
@@ -106,6 +121,7 @@ impl Params {
 
     /// All of them, in order, to change.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Param> {
+        self.settled.end();
         self.list.iter_mut()
     }
 
@@ -143,6 +159,7 @@ impl Params {
 
     /// One parameter, to change.
     pub fn get_mut(&mut self, id: ParamId) -> &mut Param {
+        self.settled.end();
         &mut self.list[id.0]
     }
 

@@ -3,7 +3,8 @@
 //! features a scale per out feature. A product expands what it is about to multiply, into the cache.
 //!
 //! A value is code * scale rounded to bf16, which is what packing the widened weight gives: every product has the same
-//! bits as with [`super::pack::Packed`] (with 4 bits: scales below 2^-98 aside).
+//! bits as with [`super::pack::Packed`] (with 4 bits: scales below 2^-98 aside), but for those of a few rows that
+//! [`super::integers`] makes.
 
 use super::pack::{By, Facts, PANEL, round_to_bf16, turned, widen};
 use crate::gemm::Span;
@@ -220,9 +221,13 @@ mod tests {
     use crate::testing::*;
     use half::bf16;
 
-    /// Rows, in and out features beside panels (32), pairs and cuts of the contraction, and blocks of one row, of even
-    /// and of odd sizes.
-    const CASES: [(usize, usize, usize, usize); 8] = [
+    /// Rows, in and out features beside panels (32), pairs, cuts of the contraction and segments (256), and blocks of one
+    /// row, of even and of odd sizes.
+    const CASES: [(usize, usize, usize, usize); 12] = [
+        (1, 600, 50, 300),
+        (6, 524, 34, 524),
+        (3, 70, 161, 14),
+        (32, 38, 45, 2),
         (1, 37, 65, 37),
         (1, 2, 1, 1),
         (3, 1090, 33, 109),
@@ -233,8 +238,8 @@ mod tests {
         (4, 12, 97, 3),
     ];
 
-    /// The value that a product sees, from the stored integers alone.
-    fn naive(store: &Store, inp: usize, i: usize, c: usize) -> f64 {
+    /// The value that a product sees, from the stored integers alone, and as it is where the product is in integers.
+    fn naive(store: &Store, inp: usize, i: usize, c: usize, exact: bool) -> f64 {
         let (code, scale, block) = match store {
             Store::I8 { q, scale, block } => (i32::from(q[i * inp + c]), scale, *block),
             Store::I4 { q, scale, block } => {
@@ -243,7 +248,8 @@ mod tests {
             }
             _ => unreachable!("not coded"),
         };
-        bf16::from_f32(code as f32 * scale[i * (inp / block) + c / block]).to_f64()
+        let scale = scale[i * (inp / block) + c / block];
+        if exact { f64::from(code) * f64::from(scale) } else { bf16::from_f32(code as f32 * scale).to_f64() }
     }
 
     fn products(w: &FrozenWeight, x: &Rows, dy: &Rows, start: &Rows) -> Vec<f32> {
@@ -266,15 +272,16 @@ mod tests {
                 let packed = FrozenWeight::new(out, inp, Store::F32(exact.to_f32()), Compute::Bf16);
                 let (x, dy, start) = (noise_rows(t, inp, 2), noise_rows(t, out, 3), noise_rows(t, inp, 4));
                 let round = |v: f32| bf16::from_f32(v).to_f64();
-                let (mut y, mut dx) = (vec![0.0; t * out], vec![0.0; t * inp]);
+                let (mut y, mut dx) = ([vec![0.0; t * out], vec![0.0; t * out]], vec![0.0; t * inp]);
                 for i in 0..t {
                     for c in 0..inp {
                         dx[i * inp + c] = -0.6 * f64::from(start.row(i)[c]);
                     }
                     for o in 0..out {
                         for c in 0..inp {
-                            let w = naive(&store, inp, o, c);
-                            y[i * out + o] += round(x.row(i)[c]) * w;
+                            let (w, x) = (naive(&store, inp, o, c, false), x.row(i)[c]);
+                            y[0][i * out + o] += round(x) * w;
+                            y[1][i * out + o] += f64::from(x) * naive(&store, inp, o, c, true);
                             dx[i * inp + c] += round(dy.row(i)[o]) * w;
                         }
                     }
@@ -284,8 +291,14 @@ mod tests {
                     |isa, found| {
                         let what = format!("{isa} {bits:?} {t}x{inp}x{out} in blocks of {block}");
                         let (fast_y, fast_dx) = found.split_at(t * out);
-                        assert_close(&format!("{what}: y"), fast_y, &y, 5e-6);
+                        let finer = crate::isa::with_isa(isa, || crate::frozen::product::in_integers(t))
+                            && (block % 2 == 0 || block == inp);
                         assert_close(&format!("{what}: dx"), fast_dx, &dx, 5e-6);
+                        if finer {
+                            // x is rounded to 2^-16 of the largest of its segment.
+                            return assert_close(&format!("{what}: y"), fast_y, &y[1], 2e-5);
+                        }
+                        assert_close(&format!("{what}: y"), fast_y, &y[0], 5e-6);
                         let wide = crate::isa::with_isa(isa, || products(&packed, &x, &dy, &start));
                         let same = found.iter().zip(&wide).all(|(a, b)| a.to_bits() == b.to_bits());
                         assert!(same, "{what}: other bits than the widened weight");

@@ -4,9 +4,7 @@
 use super::coded::{Code, Coded, Run};
 use super::pack::PANEL;
 use super::turn::{Square, Turnable};
-use crate::Rows;
-use crate::gemm::{DEPTH, Span, dot_pairs};
-use rayon::prelude::*;
+use crate::gemm::Span;
 use std::arch::x86_64::*;
 
 impl<C: Code> Turnable for Coded<C> {
@@ -109,82 +107,4 @@ unsafe fn expand<C: Code>(codes: &[C; PANEL], factors: &Factors) -> [__m512i; 2]
         }
     };
     [half(0), half(1)]
-}
-
-/// The most rows of x for which [`few_rows`] pays.
-pub(super) const FEW: usize = 4;
-
-/// Panels in one task.
-const TASK: usize = 4;
-
-/// y = x W^T for up to [`FEW`] rows of x, without a stop in the cache for the expanded weight. Every sum has the order
-/// that the engine gives it. x: pairs of bf16, `pairs` for each row.
-///
-/// # Safety
-/// The CPU has AVX-512 F, BW and BF16.
-pub(super) unsafe fn few_rows<C: Code>(w: &Coded<C>, x: &[u32], y: &mut Rows) {
-    let (rows, panels) = (y.rows(), w.facts.out.div_ceil(PANEL));
-    crate::work::add_bf16_pairs(rows * w.facts.out * w.facts.pairs);
-    let mut made = Rows::scratch(panels, rows * PANEL);
-    let task = |(i, made): (usize, &mut [f32])| {
-        for (p, made) in made.chunks_exact_mut(rows * PANEL).enumerate() {
-            let p = i * TASK + p;
-            // SAFETY: the caller's promise.
-            unsafe {
-                match rows {
-                    1 => panel::<C, 1>(w, p, x, made),
-                    2 => panel::<C, 2>(w, p, x, made),
-                    3 => panel::<C, 3>(w, p, x, made),
-                    _ => panel::<C, FEW>(w, p, x, made),
-                }
-            }
-        }
-    };
-    made.data_mut().par_chunks_mut(TASK * rows * PANEL).enumerate().for_each(task);
-    for t in 0..rows {
-        for (p, to) in y.row_mut(t).chunks_mut(PANEL).enumerate() {
-            to.copy_from_slice(&made.row(p)[t * PANEL..t * PANEL + to.len()]);
-        }
-    }
-}
-
-/// The results of T rows and the out features of panel `p`.
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-unsafe fn panel<C: Code, const T: usize>(w: &Coded<C>, p: usize, x: &[u32], made: &mut [f32]) {
-    let pairs = w.facts.pairs;
-    let mut sums = [[_mm512_setzero_ps(); 2]; T];
-    for from in (0..pairs).step_by(DEPTH) {
-        let end = pairs.min(from + DEPTH);
-        let mut acc = [[_mm512_setzero_ps(); 2]; T];
-        let mut k = from;
-        while k < end {
-            let run = w.run(k);
-            // SAFETY: the caller's promise.
-            let factors = unsafe { scales(w, p, &run) };
-            for k in k..run.end.min(end) {
-                // SAFETY: as above.
-                let words = unsafe { expand(w.at(p, k), &factors) }.map(|w| _mm512_castsi512_ps(w));
-                for (t, acc) in acc.iter_mut().enumerate() {
-                    let value = _mm512_castsi512_ps(_mm512_set1_epi32(x[t * pairs + k] as i32));
-                    acc[0] = dot_pairs(value, words[0], acc[0]);
-                    acc[1] = dot_pairs(value, words[1], acc[1]);
-                }
-            }
-            k = run.end.min(end);
-        }
-        for (sums, acc) in sums.iter_mut().zip(acc) {
-            *sums = if from == 0 {
-                acc
-            } else {
-                [_mm512_add_ps(sums[0], acc[0]), _mm512_add_ps(sums[1], acc[1])]
-            };
-        }
-    }
-    for (sums, made) in sums.iter().zip(made.chunks_exact_mut(PANEL)) {
-        // SAFETY: a row of a panel has 32 results.
-        unsafe {
-            _mm512_storeu_ps(made.as_mut_ptr(), sums[0]);
-            _mm512_storeu_ps(made.as_mut_ptr().add(16), sums[1]);
-        }
-    }
 }

@@ -17,19 +17,47 @@ use crate::gemm::{Halves, tiles};
 use crate::isa::kernel;
 use crate::isa::{Isa, isa};
 
-/// y = x W^T; x (T, K), y (T, N).
-pub(super) fn forward(w: &Panels, x: &Rows, y: &mut Rows) {
+/// y = beta y + x W^T for weights that read the same x (T, K), each with its y (T, N).
+///
+/// # Safety
+/// Every y has T rows of its weight's out features, and nothing else reads or writes it meanwhile.
+pub(super) unsafe fn forward(x: &Rows, beta: f32, of: &[(&Panels, *mut f32)]) {
+    let target = |w: &Panels, y| Target { alpha: 1.0, beta, c: y, row: w.facts().out };
     #[cfg(target_arch = "x86_64")]
-    if isa().has_bf16() && (1..=super::expand::FEW).contains(&x.rows()) && w.facts().pairs > 0 {
-        // SAFETY: the instruction set is that one.
-        match w {
-            Panels::Eight(w) => return unsafe { super::expand::few_rows(w, &narrow_rows(x), y) },
-            Panels::Four(w) => return unsafe { super::expand::few_rows(w, &narrow_rows(x), y) },
-            Panels::Bf16(_) => {}
-        }
+    if isa().has_bf16() && !rounds_first(x.rows()) && (1..=FEW_ROWS).contains(&x.rows()) && x.width() > 0 {
+        let of: Vec<(&Panels, Target)> = of.iter().map(|(w, y)| (*w, target(w, *y))).collect();
+        // SAFETY: the instruction set is that one; the rest is the caller's promise.
+        return unsafe { few::forward(x, &of) };
     }
-    let target = Target { alpha: 1.0, beta: 0.0, c: y.data_mut().as_mut_ptr(), row: w.facts().out };
-    multiply(w, x, target, Direction::Forward);
+    let rounded = rounds_first(x.rows()).then(|| rounded(x));
+    for (w, y) in of {
+        // SAFETY: the caller's promise.
+        unsafe { multiply(w, x, rounded.as_ref(), target(w, *y), Direction::Forward) };
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn rounded(x: &Rows) -> Halves {
+    // SAFETY: only AMX rounds first, and what has AMX has AVX-512 BF16.
+    unsafe { Halves::of(x) }
+}
+
+/// Nowhere else is all of an operand rounded first.
+#[cfg(not(target_arch = "x86_64"))]
+enum Halves {}
+#[cfg(not(target_arch = "x86_64"))]
+fn rounded(_: &Rows) -> Halves {
+    unreachable!("only AMX rounds first")
+}
+
+/// Whether the forward product of so many rows with codes is done in integers, where the blocks of the weight allow it:
+/// its rounding is finer then.
+#[cfg(test)]
+pub(super) fn in_integers(rows: usize) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return isa().has_bf16() && !rounds_first(rows) && (1..=FEW_ROWS).contains(&rows);
+    #[cfg(not(target_arch = "x86_64"))]
+    return rows > usize::MAX - 1;
 }
 
 /// Whether a product rounds all of its left operand, of so many rows, before it starts.
@@ -46,12 +74,18 @@ pub(super) fn rounds_first(rows: usize) -> bool {
 /// dx = beta dx + dy W; dy (T, N), dx (T, K).
 pub(super) fn backward(w: &Panels, dy: &Rows, beta: f32, dx: &mut Rows) {
     let target = Target { alpha: 1.0, beta, c: dx.data_mut().as_mut_ptr(), row: w.facts().inp };
-    multiply(w, dy, target, Direction::Backward);
+    let rounded = rounds_first(dy.rows()).then(|| rounded(dy));
+    // SAFETY: dx is borrowed exclusively, and the caller checked its shape.
+    unsafe { multiply(w, dy, rounded.as_ref(), target, Direction::Backward) };
 }
 
 /// Up to so many rows tiles would be nearly empty, and reading the weight is the work.
 #[cfg(target_arch = "x86_64")]
-const FEWEST_TILED: usize = super::expand::FEW;
+const FEWEST_TILED: usize = 4;
+
+/// Up to so many rows several products are one operation.
+#[cfg(target_arch = "x86_64")]
+const FEW_ROWS: usize = 32;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Direction {
@@ -61,9 +95,11 @@ enum Direction {
     Backward,
 }
 
-/// The shapes were checked by the caller: x is as wide as the contraction, the target as the
-/// result.
-fn multiply(w: &Panels, x: &Rows, target: Target, direction: Direction) {
+/// `rounded` is x in pairs of bf16, where [`rounds_first`] says so.
+///
+/// # Safety
+/// x is as wide as the contraction, the target as the result; nothing else reads or writes the target meanwhile.
+unsafe fn multiply(w: &Panels, x: &Rows, rounded: Option<&Halves>, target: Target, direction: Direction) {
     let (out, inp) = (w.facts().out, w.facts().inp);
     let (columns, depth) = match direction {
         Direction::Forward => (out, inp),
@@ -76,22 +112,112 @@ fn multiply(w: &Panels, x: &Rows, target: Target, direction: Direction) {
     // pairs are multiplied only where the CPU can.
     unsafe {
         #[cfg(target_arch = "x86_64")]
-        if rounds_first(x.rows()) && depth > 0 {
+        if let Some(rounded) = rounded.filter(|_| depth > 0) {
             let right = |columns, steps, buffer| Pairs(operands).right(isa, columns, steps, PANEL, buffer);
             let ready = direction == Direction::Forward && matches!(w, Panels::Bf16(_));
-            tiles::multiply(&Halves::of(x), columns, right, ready, target);
+            tiles::multiply(rounded, columns, right, ready, target);
             return;
         }
         #[cfg(target_arch = "x86_64")]
         if isa.has_bf16() {
-            let shape = (x.rows(), columns, depth.div_ceil(2));
-            let operands = Pairs(operands);
-            Product { shape, operands, target }.compute_pairs(true);
+            pairs(operands, x.rows(), columns, target).compute_pairs(true);
             return;
         }
         let shape = (x.rows(), columns, depth);
         let operands = Widened(operands);
         Product { shape, operands, target }.compute(isa, true);
+    }
+}
+
+/// A product of pairs.
+#[cfg(target_arch = "x86_64")]
+fn pairs(operands: Frozen<'_>, rows: usize, columns: usize, target: Target) -> Product<Pairs<'_>> {
+    Product { shape: (rows, columns, operands.depth.div_ceil(2)), operands: Pairs(operands), target }
+}
+
+/// A few rows: reading the weights is the work, and all of them are one parallel operation.
+#[cfg(target_arch = "x86_64")]
+mod few {
+    use super::super::coded::{Code, Coded};
+    use super::super::integers::{Quantised, few_rows, serves};
+    use super::{Direction, Frozen, Pairs, Panels, Product, Rows, Span, Strided, Target};
+    use crate::awake;
+    use crate::gemm::SMALL;
+    use crate::isa::isa;
+    use std::ops::Range;
+
+    /// Products of fewer multiplications are done alone even where threads are awake.
+    const SHARED: usize = 1 << 13;
+
+    /// Panels of codes in one part.
+    const PANELS: usize = 4;
+
+    /// A part of one of the products; where it is of codes, with the place of the rows that were quantised for it.
+    enum Part<'a> {
+        Block(Product<Pairs<'a>>, (Span, Span)),
+        Eight(&'a Coded<u16>, Range<usize>, Target, usize),
+        Four(&'a Coded<u8>, Range<usize>, Target, usize),
+    }
+
+    /// Rows of x in the integers of each block size.
+    struct Integers<'a> {
+        x: &'a Rows,
+        made: Vec<(usize, Quantised)>,
+    }
+
+    impl Integers<'_> {
+        fn of<C: Code>(&mut self, w: &Coded<C>) -> usize {
+            self.made.iter().position(|(block, _)| *block == w.block()).unwrap_or_else(|| {
+                let rows = (0..self.x.rows()).map(|t| self.x.row(t));
+                self.made.push((w.block(), Quantised::of(isa(), w, rows)));
+                self.made.len() - 1
+            })
+        }
+    }
+
+    /// # Safety
+    /// The CPU has AVX-512 BF16, and as [`super::forward`].
+    pub(super) unsafe fn forward(x: &Rows, of: &[(&Panels, Target)]) {
+        let (mut parts, mut size) = (Vec::new(), 0);
+        let mut integers = Integers { x, made: Vec::new() };
+        for (w, target) in of {
+            let (out, depth) = (w.facts().out, x.width());
+            let operands =
+                Frozen { left: Strided::rows(x.data(), depth), depth, w, direction: Direction::Forward };
+            let product = super::pairs(operands, x.rows(), out, *target);
+            size += product.size();
+            match w {
+                Panels::Eight(w) if serves(w) => {
+                    let rows = integers.of(w);
+                    parts.extend(ranges(w).map(|panels| Part::Eight(w, panels, *target, rows)));
+                }
+                Panels::Four(w) if serves(w) => {
+                    let rows = integers.of(w);
+                    parts.extend(ranges(w).map(|panels| Part::Four(w, panels, *target, rows)));
+                }
+                _ => parts.extend(product.blocks_of_pairs().map(|block| Part::Block(product, block))),
+            }
+        }
+        let rows = |place: usize| &integers.made[place].1;
+        // SAFETY: the caller's promise; parts write disjoint columns.
+        let run = |part: &Part| unsafe {
+            match part {
+                Part::Block(product, block) => product.block_of_pairs(*block),
+                Part::Eight(w, panels, target, place) => few_rows(w, panels.clone(), rows(*place), *target),
+                Part::Four(w, panels, target, place) => few_rows(w, panels.clone(), rows(*place), *target),
+            }
+        };
+        if size < if awake::is_cheap() { SHARED } else { SMALL } {
+            parts.iter().for_each(run);
+        } else {
+            awake::share(parts.len(), |i| run(&parts[i]));
+        }
+    }
+
+    /// The panels of each part.
+    fn ranges<C: Code>(w: &Coded<C>) -> impl Iterator<Item = Range<usize>> + use<C> {
+        let panels = w.facts.panels();
+        (0..panels).step_by(PANELS).map(move |p| p..panels.min(p + PANELS))
     }
 }
 
@@ -135,16 +261,6 @@ fn narrow_body<const FMA: bool>(x: &[f32], to: &mut [u16]) {
     for (to, x) in to.iter_mut().zip(x) {
         *to = round_to_bf16(*x);
     }
-}
-
-/// Rows as pairs of bf16, the last pair filled up with zero.
-#[cfg(target_arch = "x86_64")]
-fn narrow_rows(x: &Rows) -> Vec<u32> {
-    let pair = |pair: &[f32]| {
-        let odd = pair.get(1).map_or(0, |v| u32::from(round_to_bf16(*v)));
-        u32::from(round_to_bf16(pair[0])) | odd << 16
-    };
-    (0..x.rows()).flat_map(|t| x.row(t).chunks(2).map(pair)).collect()
 }
 
 /// A step is a pair along the contraction.

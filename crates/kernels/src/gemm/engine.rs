@@ -26,7 +26,7 @@ const FEWEST_ROWS: usize = 56;
 /// Tasks for each thread: one more than needed, because threads do not run equally fast.
 const TASKS: usize = 2;
 /// Products of fewer multiplications than this run as one task.
-const SMALL: usize = 1 << 18;
+pub(crate) const SMALL: usize = 1 << 18;
 
 /// Where the tiles of the left and the panels of the right operand of a product come from. A step
 /// of the contraction is whatever the kernel consumes at once: one index, or a pair for the kernels
@@ -124,6 +124,28 @@ impl<O: Operands> Product<O> {
         // SAFETY: the caller's promise.
         unsafe { self.run::<Avx512Pairs>(Isa::Avx512Bf16, parallel) }
     }
+
+    /// The blocks (rows, columns) that [`Product::compute_pairs`] would share out, for whoever shares out those of
+    /// several products.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn blocks_of_pairs(&self) -> impl Iterator<Item = (Span, Span)> + use<O> {
+        self.blocks::<Avx512Pairs>()
+    }
+
+    /// One of them.
+    ///
+    /// # Safety
+    /// As [`Product::compute_pairs`], and the contraction has a step.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) unsafe fn block_of_pairs(&self, (rows, columns): (Span, Span)) {
+        // SAFETY: the caller's promise.
+        unsafe { self.block::<Avx512Pairs>(Isa::Avx512Bf16, rows, columns) }
+    }
+
+    /// Multiplications of single indices or of pairs.
+    pub(crate) fn size(&self) -> usize {
+        self.shape.0 * self.shape.1 * self.shape.2
+    }
 }
 
 /// How many blocks of rows and of columns a product is cut into. A block costs packing in proportion
@@ -164,28 +186,37 @@ impl<O: Operands> Product<O> {
             unsafe { self.only_beta() };
             return;
         }
-        let task = |rows: Span, columns: Span| {
-            BUFFERS.with_borrow_mut(|buffers| {
-                let (a, b) = buffers.split_at_mut(A_TILE);
-                let (a, b) = (a.as_mut_ptr().cast(), b.as_mut_ptr().cast());
-                // SAFETY: the caller's promise; tasks write disjoint blocks of c.
-                unsafe { self.task::<M>(isa, rows, columns, a, b) }
-            });
-        };
-        if !parallel || rows * columns * steps < SMALL {
+        if !parallel || self.size() < SMALL {
             for first in (0..columns).step_by(COLUMNS) {
                 let count = COLUMNS.min(columns - first);
-                task(Span { first: 0, count: rows }, Span { first, count });
+                // SAFETY: the caller's promise.
+                unsafe { self.block::<M>(isa, Span { first: 0, count: rows }, Span { first, count }) };
             }
             return;
         }
+        let blocks: Vec<(Span, Span)> = self.blocks::<M>().collect();
+        // SAFETY: the caller's promise; blocks are disjoint.
+        blocks.into_par_iter().for_each(|(rows, columns)| unsafe { self.block::<M>(isa, rows, columns) });
+    }
+
+    /// The blocks that are shared out among threads.
+    fn blocks<M: Micro>(&self) -> impl Iterator<Item = (Span, Span)> + use<O, M> {
+        let (rows, columns, _) = self.shape;
         let (by_rows, by_columns) = cut(rows, columns, M::NR);
-        (0..by_rows * by_columns).into_par_iter().for_each(|i| {
+        let block = move |i| {
             let rows = part(rows, by_rows, M::MR, i / by_columns);
-            let columns = part(columns, by_columns, M::NR, i % by_columns);
-            if rows.count > 0 && columns.count > 0 {
-                task(rows, columns);
-            }
+            (rows, part(columns, by_columns, M::NR, i % by_columns))
+        };
+        let some = |(rows, columns): &(Span, Span)| rows.count > 0 && columns.count > 0;
+        (0..by_rows * by_columns).map(block).filter(some)
+    }
+
+    /// One block, of [`COLUMNS`] columns at most, with this thread's buffers.
+    unsafe fn block<M: Micro>(&self, isa: Isa, rows: Span, columns: Span) {
+        BUFFERS.with_borrow_mut(|buffers| {
+            let (a, b) = buffers.split_at_mut(A_TILE);
+            // SAFETY: the caller's promise.
+            unsafe { self.task::<M>(isa, rows, columns, a.as_mut_ptr().cast(), b.as_mut_ptr().cast()) }
         });
     }
 

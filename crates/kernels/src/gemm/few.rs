@@ -3,8 +3,7 @@
 
 use super::pack::Strided;
 use crate::isa::Isa;
-use crate::work;
-use rayon::prelude::*;
+use crate::{awake, work};
 
 /// Floats of w in one task.
 const TASK: usize = 64 * 1024;
@@ -78,7 +77,7 @@ impl FewRows {
         if tasks == 1 {
             task(0);
         } else {
-            (0..tasks).into_par_iter().for_each(task);
+            awake::share(tasks, task);
         }
     }
 
