@@ -9,15 +9,13 @@ from pathlib import Path
 
 
 def cpu():
-    """The processor's name and its flags."""
-    name, flags = platform.processor() or platform.machine(), set()
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() == "model name":
-            name = value.strip()
-        if key.strip() in ("flags", "Features"):
-            flags = set(value.split())
-    return name, flags
+    """The processor's name, with family and model where it tells them (virtual machines hide the rest), and its flags."""
+    lines = (line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines())
+    told = {key.strip(): value.strip() for key, _, value in lines}
+    name = told.get("model name") or platform.processor() or platform.machine()
+    if "cpu family" in told:
+        name += f", family {told['cpu family']} model {told['model']}"
+    return name, set((told.get("flags") or told.get("Features", "")).split())
 
 
 def instruction_set(flags):
