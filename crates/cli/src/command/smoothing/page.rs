@@ -211,6 +211,9 @@ fn site_heat(f: &Finding) -> HeatMap {
     }
 }
 
+/// What three decimals do not show: an adapter that has hardly trained moves every sequence a little, and surely.
+const UNSEEN: f64 = 5e-4;
+
 /// The last layer's similarity of each system beside the base's, on the same sequences.
 pub(super) fn sentence(f: &Finding) -> String {
     let last = |s: &System| s.profile.layers.last().map(|l| l.similarity.clone());
@@ -224,6 +227,10 @@ pub(super) fn sentence(f: &Finding) -> String {
         let Some(own) = last(system) else { continue };
         let difference = stats::paired_t(&base.by_sequence, &own.by_sequence, LEVEL).map(|t| t.difference);
         let Ok(d) = difference else { continue };
+        if d.low.abs().max(d.high.abs()) < UNSEEN {
+            text.push_str(&format!(" With {} they are as alike as in the base, to {UNSEEN}.", system.name));
+            continue;
+        }
         let word = match (d.holds_zero(), d.estimate > 0.0) {
             (true, _) => "no different from the base",
             (false, true) => "more alike than in the base",
