@@ -8,6 +8,10 @@ import sys
 from pathlib import Path
 
 
+COMPILED = ", compiled"
+"""What the name of the peer's fastest way ends with where that is torch.compile's."""
+
+
 def cpu():
     """The processor's name, with family and model where it tells them (virtual machines hide the rest), and its flags."""
     lines = (line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines())
