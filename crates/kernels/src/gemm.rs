@@ -26,7 +26,7 @@ pub(crate) use micro::{A_STRIDE, Ahead, Order};
 pub(crate) use pack::{Strided, product};
 
 /// Up to this many rows packing w costs more than it gains.
-const FEW_ROWS: usize = 32;
+pub(crate) const FEW_ROWS: usize = 32;
 
 /// y = beta y + alpha x w^T; x (T, K), w (N, K), y (T, N).
 pub fn nt(alpha: f32, x: &Rows, w: &[f32], beta: f32, y: &mut Rows) {

@@ -26,7 +26,7 @@ pub(super) struct Crew {
     next: AtomicUsize,
     work: UnsafeCell<Option<Work>>,
     failed: AtomicBool,
-    /// What the first part that panicked elsewhere said.
+    /// What a part that panicked elsewhere said.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
@@ -60,6 +60,8 @@ impl Crew {
         // SAFETY: no operation is open, and this thread is the only one that opens any.
         unsafe { *self.work.get() = Some(Work { parts, part }) };
         self.next.store(0, Ordering::Relaxed);
+        // One may be left of an operation in which the owner's part panicked too.
+        self.failed.store(false, Ordering::Relaxed);
         self.turn.fetch_add(1, Ordering::SeqCst);
         let open = Open(self);
         self.take(Work { parts, part });
@@ -84,7 +86,7 @@ impl Crew {
             let done =
                 catch_unwind(AssertUnwindSafe(|| self.take(work.expect("an open operation has parts"))));
             if let Err(said) = done {
-                self.panic.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(said);
+                *self.panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(said);
                 self.failed.store(true, Ordering::Release);
             }
         }
@@ -160,7 +162,8 @@ mod tests {
         for helpers in [0, 2] {
             with_helpers(helpers, |crew| {
                 for bad in 0..40 {
-                    let share = || crew.share(40, &|i| assert_ne!(i, bad, "part {bad}"));
+                    // The next one too, so that two threads may panic in one operation.
+                    let share = || crew.share(40, &|i| assert!(!(bad..bad + 2).contains(&i), "part {i}"));
                     assert!(catch_unwind(AssertUnwindSafe(share)).is_err(), "{helpers} helpers, part {bad}");
                     let done = AtomicUsize::new(0);
                     crew.share(9, &|i| {

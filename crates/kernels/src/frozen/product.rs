@@ -12,7 +12,7 @@ use super::panels::{Panels, each};
 use crate::Rows;
 use crate::gemm::{A_STRIDE, Ahead, Operands, Order, Product, Span, Strided, Target};
 #[cfg(target_arch = "x86_64")]
-use crate::gemm::{Halves, tiles};
+use crate::gemm::{FEW_ROWS, Halves, tiles};
 #[cfg(target_arch = "x86_64")]
 use crate::isa::kernel;
 use crate::isa::{Isa, isa};
@@ -82,10 +82,6 @@ pub(super) fn backward(w: &Panels, dy: &Rows, beta: f32, dx: &mut Rows) {
 /// Up to so many rows tiles would be nearly empty, and reading the weight is the work.
 #[cfg(target_arch = "x86_64")]
 const FEWEST_TILED: usize = 4;
-
-/// Up to so many rows several products are one operation.
-#[cfg(target_arch = "x86_64")]
-const FEW_ROWS: usize = 32;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Direction {
