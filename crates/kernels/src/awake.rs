@@ -2,7 +2,7 @@
 //!
 //! A thread that finds no work for some microseconds goes to sleep, and waking it takes longer than an operation of one
 //! token does. Between the operations of a step there is always more to come, so the threads look for it until it ends.
-//! What [`share`] hands over they take without the pool's queues.
+//! What `share` hands over they take without the pool's queues.
 
 mod crew;
 
