@@ -1,6 +1,6 @@
 //! y = x W^T for a few rows of x and a weight in codes, in integers: codes as they are, x in 16 bits with a scale for each
-//! segment of columns, exact sums of a segment's products, and both scales after them. Eight values take a fraction of an
-//! instruction (64 take six with 8 bits, and twelve with 4), so that reading the codes is what takes the time.
+//! segment of columns, exact sums of a segment's products, and both scales after them. 64 values take about six
+//! instructions with 8 bits and twelve with 4, so that reading the codes is what takes the time.
 //!
 //! A row is rounded to 2^-16 of the largest value of its segment, and the weight's value is code * scale itself, where the
 //! products of more rows round both to bf16.
