@@ -12,9 +12,8 @@ use std::path::Path;
 pub(crate) struct Training {
     /// What the person called them.
     pub(crate) name: String,
-    /// The task whose rows they are.
-    task: Option<Task>,
-    rows: Vec<Example>,
+    /// Rows, and the task that they belong to where there is one.
+    parts: Vec<(Option<Task>, Vec<Example>)>,
 }
 
 impl Training {
@@ -25,7 +24,7 @@ impl Training {
         if column.is_none() && (name.ends_with(".toml") || sibo_tasks::names().any(|n| n == name)) {
             let task = Task::open(name)?;
             let rows = train_rows(&task, &app.places.roots().data)?;
-            return Ok(Training { name: own, task: Some(task), rows });
+            return Ok(Training { name: own, parts: vec![(Some(task), rows)] });
         }
         let path = app.places.data(name)?;
         let rows = match column {
@@ -36,7 +35,20 @@ impl Training {
             },
             Some(column) => texts(&path, column)?,
         };
-        Ok(Training { name: own, task: None, rows })
+        Ok(Training { name: own, parts: vec![(None, rows)] })
+    }
+
+    /// All rows that a recipe learns from or validates by.
+    pub(crate) fn of_recipe(source: &Source, app: &App) -> anyhow::Result<Training> {
+        let names = match source {
+            Source::Tasks { tasks, .. } => tasks.as_slice(),
+            Source::File { data, .. } => std::slice::from_ref(data),
+        };
+        let mut all = Training { name: names.join(" + "), parts: vec![] };
+        for name in names {
+            all.parts.extend(Training::open(name, None, app)?.parts);
+        }
+        Ok(all)
     }
 
     /// The rows that the run beside an adapter's folder was trained on; none where no recipe tells.
@@ -45,27 +57,26 @@ impl Training {
         if !recipe.is_file() {
             return None;
         }
-        let open = || match Recipe::read(&recipe)?.source {
-            Source::Task { task, .. } => Training::open(&task, None, app),
-            Source::File { data, .. } => Training::open(&data, None, app),
-        };
-        Some(open())
+        let open = |recipe: Recipe| Training::of_recipe(&recipe.source, app);
+        Some(Recipe::read(&recipe).map_err(Into::into).and_then(open))
     }
 
     /// Where a test of `task` stands to these rows; none where they are no task's.
     pub(crate) fn distribution(&self, task: &Task) -> Option<&'static str> {
-        let same = self.task.as_ref()?.name() == task.name();
-        Some(if same { "in distribution" } else { "out of distribution" })
+        let names: Vec<&str> = self.parts.iter().filter_map(|(own, _)| Some(own.as_ref()?.name())).collect();
+        let same = names.contains(&task.name());
+        (!names.is_empty()).then_some(if same { "in distribution" } else { "out of distribution" })
     }
 
     /// How many.
     pub(crate) fn len(&self) -> usize {
-        self.rows.len()
+        self.parts.iter().map(|(_, rows)| rows.len()).sum()
     }
 
     /// The rows, ready to be searched for runs of `ngram` words.
     pub(crate) fn seen(&self, ngram: usize) -> Seen {
-        Seen::of(&self.rows, self.task.as_ref(), ngram)
+        let parts: Vec<_> = self.parts.iter().map(|(task, rows)| (rows.as_slice(), task.as_ref())).collect();
+        Seen::of(&parts, ngram)
     }
 }
 

@@ -59,6 +59,95 @@ fn a_comparison_is_made_once() {
 }
 
 #[test]
+fn a_mixture_of_tasks_is_judged_task_by_task() {
+    let place = Place::with("llama-tied");
+    place.rte();
+    place.qnli();
+    place.write(
+        "recipe.toml",
+        "model = \"llama-tied\"\ntask = [\"rte\", \"qnli\"]\nprotocol = \"lm-eval\"\noutput_dir = \"runs/mixed\"\n\n[adapter]\nr = 3\n\n\
+         [training]\nmax_steps = 4\neval_steps = 2\nmax_train_samples = 13\nvalidation_rows = 5\ncutoff_len = 60\n\
+         per_device_train_batch_size = 3\ngradient_accumulation_steps = 1\ncompute = \"f32\"\n",
+    );
+    let words = ["sweep", "recipe.toml", "--lambda", "0,0.3", "--seeds", "1,2"];
+    let out = place.sibo(&words).output().unwrap();
+    let (text, way) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    assert!(out.status.success(), "{way}");
+    assert!(way.contains("chosen by validation loss"), "{way}");
+    for part in [
+        "rte, validation: acc, 3 rows",
+        "qnli, validation: acc, 2 rows",
+        "rte, test: acc, 14 rows",
+        "qnli, test: acc, 12 rows",
+    ] {
+        assert!(text.contains(part), "`{part}` is not in {text}");
+    }
+    assert!(!text.contains("out of distribution"), "{text}");
+    let cell = std::fs::read_to_string(place.join("runs/mixed/cells.jsonl")).unwrap();
+    assert!(cell.contains("\"task\":[\"rte\",\"qnli\"]"), "the recipe of a cell names both");
+    fails(place.sibo(&words).args(["--choose", "acc"]), 2, &["a mixture of tasks is chosen by its loss"]);
+
+    // As one run, with flags: the card and the next step name both.
+    let run = [
+        "train",
+        "--model",
+        "llama-tied",
+        "--task",
+        "qnli,rte",
+        "--protocol",
+        "lm-eval",
+        "--r",
+        "3",
+        "--max-steps",
+        "2",
+        "--output-dir",
+        "runs/one",
+        "--set",
+        "cutoff_len=60",
+    ];
+    let out = place.sibo(&run).output().unwrap();
+    let way = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{way}");
+    assert!(way.contains("--tasks qnli,rte"), "{way}");
+    let card = std::fs::read_to_string(place.join("runs/one/adapter/README.md")).unwrap();
+    assert!(card.contains("datasets:\n- qnli\n- rte\n"), "{card}");
+    let eval = [
+        "eval",
+        "--model",
+        "llama-tied",
+        "--adapter",
+        "runs/one/adapter",
+        "--tasks",
+        "rte",
+        "--protocol",
+        "lm-eval",
+    ];
+    let text = succeeds(&mut place.sibo(&eval));
+    assert!(text.contains("in distribution"), "{text}");
+}
+
+#[test]
+fn a_mixture_that_cannot_be_is_refused() {
+    let place = place();
+    place.qnli();
+    let both = "task=[\"rte\",\"qnli\"]";
+    let sweep = |more: &[&str]| {
+        let mut command = place.sibo(&["sweep", "recipe.toml", "--lambda", "0"]);
+        command.args(more);
+        command
+    };
+    fails(&mut sweep(&["--set", both]), 1, &["a mixture of 2 tasks needs a causal model"]);
+    let few = ["--set", both, "--set", "validation_rows=1"];
+    fails(
+        &mut sweep(&few),
+        1,
+        &["`training.validation_rows`", "shared out evenly", "2 tasks need a row each"],
+    );
+    fails(&mut sweep(&["--set", "task=[\"rte\",\"rte\"]"]), 1, &["`task`", "a list of different ones"]);
+    fails(&mut sweep(&["--set", "task=[]"]), 1, &["`task`", "a list of different ones"]);
+}
+
+#[test]
 fn baselines_are_compared_without_a_lambda() {
     let place = place();
     let words = ["compare", "recipe.toml", "--methods", "head,bitfit", "--seeds", "1,2"];

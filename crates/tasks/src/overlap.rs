@@ -83,10 +83,10 @@ pub struct Seen {
 
 impl Seen {
     /// Training rows, of `task` where they are a task's; runs of `n` words (1 or more) are remembered.
-    pub fn of(rows: &[Example], task: Option<&Task>, n: usize) -> Seen {
+    pub fn of(parts: &[(&[Example], Option<&Task>)], n: usize) -> Seen {
         let mut seen =
             Seen { exact: HashMap::new(), normalised: HashMap::new(), ngrams: HashMap::new(), n: n.max(1) };
-        for row in rows {
+        for (row, task) in parts.iter().flat_map(|(rows, task)| rows.iter().map(move |row| (row, *task))) {
             for form in forms(row, task) {
                 let bare = bare(&form);
                 for run in runs(&bare, seen.n) {
@@ -188,13 +188,13 @@ mod tests {
             row(3, "Yesterday a dog ran over the OLD hill"),
             row(7, "cat sat"),
         ];
-        let overlap = Seen::of(&train, None, 5).overlap(&test, &task);
+        let overlap = Seen::of(&[(&train, None)], 5).overlap(&test, &task);
         let expected = [(0, 4, Likeness::Normalised), (2, 4, Likeness::Exact), (3, 5, Likeness::Ngram)];
         assert_eq!(found(&overlap), expected);
         assert_eq!((overlap.test_rows, overlap.too_short, overlap.count(Likeness::Exact)), (5, 4, 1));
         assert!(overlap.leaks() && overlap.whole() == 2);
         // A longer run is not shared any more.
-        assert_eq!(found(&Seen::of(&train, None, 8).overlap(&test, &task)), expected[..2]);
+        assert_eq!(found(&Seen::of(&[(&train, None)], 8).overlap(&test, &task)), expected[..2]);
     }
 
     #[test]
@@ -214,7 +214,7 @@ mod tests {
         }];
         let test = [choice(0, "dry boots", ["paper", "sand"]), choice(1, "dry boots", ["paper", "water"])];
         // The template alone has more than three words, and is no leak.
-        let overlap = Seen::of(&train, None, 3).overlap(&test, &task);
+        let overlap = Seen::of(&[(&train, None)], 3).overlap(&test, &task);
         assert_eq!(found(&overlap), [(1, 3, Likeness::Exact)]);
         assert!((overlap.share() - 0.5).abs() < 1e-12);
     }
@@ -232,7 +232,7 @@ mod tests {
             target: Target::Choice { choices: vec!["no".into(), "yes".into()], gold: 1 },
         };
         let test: Vec<Example> = (0..201).map(|id| ask(id, Some("Numbers."))).collect();
-        let seen = Seen::of(&[ask(7, None), ask(9, None)], Some(&task), NGRAM);
+        let seen = Seen::of(&[(&[ask(7, None), ask(9, None)], Some(&task))], NGRAM);
         let overlap = seen.overlap(&test, &task);
         assert_eq!(found(&overlap), [(7, 7, Likeness::Exact), (9, 9, Likeness::Exact)]);
         assert!(!overlap.leaks(), "2 of 201 rows");

@@ -102,8 +102,9 @@ fn front_matter(recipe: &Recipe) -> String {
     if !plain {
         out += "- sibo\n- arxiv:2402.11896\n";
     }
-    if let Source::Task { task, .. } = &recipe.source {
-        out += &format!("datasets:\n- {task}\n");
+    if let Source::Tasks { tasks, .. } = &recipe.source {
+        out += "datasets:\n";
+        tasks.iter().for_each(|task| out += &format!("- {task}\n"));
     }
     out + "---\n\n"
 }

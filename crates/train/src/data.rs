@@ -23,7 +23,8 @@ pub enum Label {
 /// A row as the model reads it, and what it should give.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LabelledRow {
-    /// The tokens; `row.sample` is the row's index in its file, the address of its dropout masks.
+    /// The tokens; `row.sample` is the row's index in its file ([`Dataset::origin`] where there are
+    /// several), the address of its dropout masks.
     pub row: Row,
     /// The label.
     pub label: Label,
@@ -46,6 +47,8 @@ pub struct Dataset {
     pub rows: Vec<LabelledRow>,
     /// Where they came from, for messages.
     pub place: String,
+    /// Where the parts of a mixture came from; nothing where there is one.
+    pub parts: Vec<String>,
     /// What a person should know of them: shortened rows, a part of the official rows.
     pub notes: Vec<String>,
 }
@@ -109,7 +112,10 @@ impl Dataset {
                     .then_some(())
                     .ok_or_else(|| "its label is of another kind than the model's head gives".to_string())
             });
-            fits.map_err(|reason| Error::row(row.row.sample, &self.place, reason))?;
+            fits.map_err(|reason| {
+                let (id, place) = self.origin(row.row.sample);
+                Error::row(id, place, reason)
+            })?;
         }
         Ok(())
     }

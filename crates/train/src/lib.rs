@@ -17,6 +17,7 @@ mod error;
 pub mod evaluate;
 pub mod events;
 pub mod memory;
+pub mod mixture;
 pub mod optim;
 pub mod prepare;
 pub mod probe;

@@ -5,7 +5,7 @@ use crate::memory::MemoryPlan;
 use crate::probe::{self, ProbeRow};
 use crate::recipe::{ComputeChoice, Recipe, Source, Training, VALIDATION_ROWS};
 use crate::validate::Validation;
-use crate::{Error, Outcome, batches, card, checkpoint};
+use crate::{Error, Outcome, batches, card, checkpoint, mixture};
 use sibo_model::{Compute, LoadOptions, Model};
 use sibo_peft::{AdapterConfig, TaskType};
 use sibo_tasks::spec::Kind;
@@ -32,9 +32,9 @@ pub struct Prepared {
     pub tokenizer: Tokenizer,
     /// The run's template.
     pub template: Template,
-    /// The task, where the recipe names one.
-    pub task: Option<Task>,
-    /// How a language model is asked about the task.
+    /// The tasks that the recipe names.
+    pub tasks: Vec<Task>,
+    /// How a language model is asked about a task.
     pub protocol: Option<Protocol>,
     /// Rows to learn from.
     pub train: Dataset,
@@ -83,19 +83,22 @@ pub fn compute(choice: ComputeChoice) -> Compute {
 pub fn prepare(recipe: &Recipe, places: &Places, now: i64) -> Result<Prepared, Error> {
     let training = &recipe.training;
     let mut notes = Vec::new();
-    let (mut model, task) = base(recipe, places, &mut notes)?;
+    let (mut model, tasks) = base(recipe, places, &mut notes)?;
     let tokenizer = Tokenizer::from_folder(&places.model)?;
     tokenizer.check_vocabulary(model.arch().vocab)?;
     notes.extend(tokenizer.notes().iter().cloned());
     let template = Template::choose(&recipe.template, &tokenizer, now)?;
-    check_kind(&model, &recipe.source, task.as_ref(), &places.model)?;
+    check_kind(&model, &recipe.source, &tasks, &places.model)?;
     let protocol = protocol(recipe, &model);
-    let reader = Reader { model: &model, tokenizer: &tokenizer, template: &template, training };
-    let (train, validation) = match &task {
-        Some(task) => reader.task(task, protocol, &places.data)?,
-        None => reader.file(recipe, places)?,
+    let reader = Reader { model: &model, tokenizer: &tokenizer, template: &template, recipe };
+    let (train, validation) = match tasks.as_slice() {
+        [] => reader.file(places)?,
+        tasks => reader.tasks(tasks, protocol, &places.data)?,
     };
-    let metrics = task.as_ref().filter(|_| protocol.is_none()).map(|t| t.metrics(None)).unwrap_or_default();
+    let metrics = match (tasks.as_slice(), protocol) {
+        ([task], None) => task.metrics(None),
+        _ => vec![],
+    };
     attach(&mut model, &recipe.adapter, &recipe.model, recipe.seed)?;
     train.check(&model)?;
     let plan = MemoryPlan::of(&model, &train, training)?;
@@ -111,7 +114,7 @@ pub fn prepare(recipe: &Recipe, places: &Places, now: i64) -> Result<Prepared, E
         model,
         tokenizer,
         template,
-        task,
+        tasks,
         protocol,
         train,
         validation: Some(validation),
@@ -132,39 +135,34 @@ impl Prepared {
 /// How `model` is asked about a recipe's task; a class head reads no words.
 pub fn protocol(recipe: &Recipe, model: &Model) -> Option<Protocol> {
     match (&recipe.source, model.is_causal()) {
-        (Source::Task { protocol, .. }, true) => Some(protocol.unwrap_or(Protocol::Clean)),
+        (Source::Tasks { protocol, .. }, true) => Some(protocol.unwrap_or(Protocol::Clean)),
         _ => None,
     }
 }
 
-/// Opens a recipe's model without its adapter and without reading its layers, and opens its task; `notes` gets sentences
-/// to show.
-pub fn base(
-    recipe: &Recipe,
-    places: &Places,
-    notes: &mut Vec<String>,
-) -> Result<(Model, Option<Task>), Error> {
-    let task = match &recipe.source {
-        Source::Task { task, .. } => Some(Task::open(task)?),
-        Source::File { .. } => None,
-    };
-    let classes = match &recipe.source {
-        Source::Task { protocol: None, .. } => task.as_ref().and_then(class_outputs),
+/// Opens a recipe's model without its adapter and without reading its layers, and opens its tasks; `notes` gets
+/// sentences to show.
+pub fn base(recipe: &Recipe, places: &Places, notes: &mut Vec<String>) -> Result<(Model, Vec<Task>), Error> {
+    let tasks: Vec<Task> =
+        recipe.source.tasks().iter().map(|task| Task::open(task)).collect::<Result<_, _>>()?;
+    let classes = match (&recipe.source, tasks.as_slice()) {
+        (Source::Tasks { protocol: None, .. }, [task]) => class_outputs(task),
         _ => None,
     };
-    Ok((open(&places.model, recipe, classes, notes)?, task))
+    Ok((open(&places.model, recipe, classes, notes)?, tasks))
 }
 
 /// Refuses rows that the model's kind cannot learn from, before they are read.
-fn check_kind(model: &Model, source: &Source, task: Option<&Task>, folder: &Path) -> Result<(), Error> {
+fn check_kind(model: &Model, source: &Source, tasks: &[Task], folder: &Path) -> Result<(), Error> {
     if model.is_causal() {
         return Ok(());
     }
-    let what = match (source, task) {
+    let what = match (source, tasks) {
         (Source::File { .. }, _) => "a file of instructions".to_string(),
-        (Source::Task { protocol: Some(protocol), .. }, _) => format!("protocol `{protocol}`"),
-        (_, Some(task)) if class_outputs(task).is_none() => format!("task `{}`", task.name()),
-        _ => return Ok(()),
+        (Source::Tasks { protocol: Some(protocol), .. }, _) => format!("protocol `{protocol}`"),
+        (_, [task]) if class_outputs(task).is_some() => return Ok(()),
+        (_, [task]) => format!("task `{}`", task.name()),
+        (_, several) => format!("a mixture of {} tasks", several.len()),
     };
     Err(Error::Refused(format!(
         "{what} needs a causal model (LLaMA, Mistral, Qwen2, GPT-J), and {} is none; encoders learn classification and regression tasks without a protocol",
@@ -233,24 +231,37 @@ struct Reader<'a> {
     model: &'a Model,
     tokenizer: &'a Tokenizer,
     template: &'a Template,
-    training: &'a Training,
+    recipe: &'a Recipe,
 }
 
 impl Reader<'_> {
     fn limits(&self) -> Limits {
-        Limits { cutoff: self.training.cutoff_len, train_on_inputs: self.training.train_on_inputs }
+        let training = &self.recipe.training;
+        Limits { cutoff: training.cutoff_len, train_on_inputs: training.train_on_inputs }
     }
 
-    fn task(
+    fn tasks(
         &self,
-        task: &Task,
+        tasks: &[Task],
         protocol: Option<Protocol>,
         root: &Path,
     ) -> Result<(Dataset, Dataset), Error> {
-        let wanted = Wanted { validation_rows: self.training.validation_rows, ..Wanted::default() };
-        let limited = Wanted { limit: self.training.max_train_samples, ..wanted };
-        let train = task.load(root, SplitName::Train, &limited)?;
-        let validation = task.load(root, SplitName::Validation, &wanted)?;
+        let named = self.recipe.source.tasks().iter().zip(tasks);
+        let read = named.map(|(name, task)| self.task(task, &self.recipe.wanted(name), protocol, root));
+        let (train, validation) = read.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
+        Ok((mixture::join(train), mixture::join(validation)))
+    }
+
+    /// A task's rows to learn from, `wanted.limit` at most, and to validate by.
+    fn task(
+        &self,
+        task: &Task,
+        wanted: &Wanted,
+        protocol: Option<Protocol>,
+        root: &Path,
+    ) -> Result<(Dataset, Dataset), Error> {
+        let train = task.load(root, SplitName::Train, wanted)?;
+        let validation = task.load(root, SplitName::Validation, &Wanted { limit: None, ..*wanted })?;
         let read = |split: sibo_tasks::Split| -> Result<Dataset, Error> {
             let mut rows = task_rows(
                 task,
@@ -267,16 +278,16 @@ impl Reader<'_> {
         Ok((read(train)?, read(validation)?))
     }
 
-    fn file(&self, recipe: &Recipe, places: &Places) -> Result<(Dataset, Dataset), Error> {
-        let Source::File { format, .. } = &recipe.source else {
+    fn file(&self, places: &Places) -> Result<(Dataset, Dataset), Error> {
+        let Source::File { format, .. } = &self.recipe.source else {
             return Err(Error::Refused("the recipe names a task, not a data file".into()));
         };
         let mut rows = sibo_tasks::read_instructions(&places.data, *format)?;
         let held = match &places.validation {
             Some(path) => sibo_tasks::read_instructions(path, *format)?,
-            None => hold_out(&mut rows, self.training.validation_rows, &places.data)?,
+            None => hold_out(&mut rows, self.recipe.training.validation_rows, &places.data)?,
         };
-        if let Some(limit) = self.training.max_train_samples.filter(|limit| *limit < rows.len()) {
+        if let Some(limit) = self.recipe.training.max_train_samples.filter(|limit| *limit < rows.len()) {
             rows = choose(rows, limit).0;
         }
         let read = |rows: &[Example], path: &Path| {

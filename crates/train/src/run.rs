@@ -249,7 +249,11 @@ impl<'a> Run<'a> {
     }
 
     fn not_finite(&self, what: &'static str, rows: &[usize]) -> Error {
-        let ids: Vec<String> = rows.iter().map(|i| self.data.rows[*i].row.sample.to_string()).collect();
+        let id = |i: &usize| match self.data.origin(self.data.rows[*i].row.sample) {
+            (id, place) if self.data.parts.len() > 1 => format!("{id} of {place}"),
+            (id, _) => id.to_string(),
+        };
+        let ids: Vec<String> = rows.iter().map(id).collect();
         let checkpoint = match &self.saved {
             Some(c) => format!("the last good checkpoint is {} (step {})", c.folder.display(), c.step),
             None => "no checkpoint was written yet".into(),

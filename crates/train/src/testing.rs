@@ -58,7 +58,7 @@ pub(crate) fn token_rows(count: usize, vocab: u64) -> Dataset {
             row: Row { ids, types: vec![], sample: 10 + 3 * i },
         }
     };
-    Dataset { rows: (0..count as u64).map(row).collect(), place: "made up".into(), notes: vec![] }
+    Dataset { rows: (0..count as u64).map(row).collect(), place: "made up".into(), ..Dataset::default() }
 }
 
 /// Rows of 4 to 14 tokens whose class (0 to `classes` - 1) is that of their second token.
@@ -69,7 +69,7 @@ pub(crate) fn class_rows(count: usize, vocab: u64, classes: u64) -> Dataset {
         let types = ids.iter().enumerate().map(|(t, _)| u32::from(t > 2)).collect();
         LabelledRow { label: Label::Class(class as u32), row: Row { ids, types, sample: 7 + 2 * i } }
     };
-    Dataset { rows: (0..count as u64).map(row).collect(), place: "made up".into(), notes: vec![] }
+    Dataset { rows: (0..count as u64).map(row).collect(), place: "made up".into(), ..Dataset::default() }
 }
 
 /// Steps of 6 rows in micro-batches of 2, and a rate at which tiny models move.

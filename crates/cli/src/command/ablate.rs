@@ -87,7 +87,7 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
         derived.comparisons.len()
     );
     let finding = Finding {
-        title: format!("Where h0 enters: {} on {}, lambda {words}", study.recipe.model, study.task.name()),
+        title: format!("Where h0 enters: {} on {}, lambda {words}", study.recipe.model, study.task_names()),
         verdict,
         facts,
         records,

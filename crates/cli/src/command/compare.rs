@@ -55,7 +55,7 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     let verdict = pairs.first().map(|p| study::sentence(&derived, p) + ".").unwrap_or_default();
     let question = if share.is_some() { "Does SIBO help" } else { "Which baseline serves" };
     let finding = Finding {
-        title: format!("{question} {} on {}?", study.recipe.model, study.task.name()),
+        title: format!("{question} {} on {}?", study.recipe.model, study.task_names()),
         verdict,
         facts,
         records,

@@ -48,7 +48,8 @@ pub(crate) struct Args {
     /// Values of another key of the recipe: learning_rate=3e-4,1e-3; may be given several times
     #[arg(long, value_name = "KEY=A,B,C")]
     set_grid: Vec<String>,
-    /// By what the winner is chosen: `loss` (lower is better) or a metric of the task [default: its first metric]
+    /// By what the winner is chosen: `loss` (lower is better) or a metric of the task [default: its first metric; the loss
+    /// for a mixture of tasks]
     #[arg(long, value_name = "NAME")]
     choose: Option<String>,
     /// Successive halving: a quarter of the steps for all, all steps for the best
@@ -138,7 +139,7 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     let own = json!({"winner": winner.name, "winner_recipe": WINNER, "chosen_by": choice.name(),
         "validation": arms.iter().map(mean).collect::<Vec<_>>(), "dropped_early": dropped, "suggested": suggested});
     let finding = Finding {
-        title: format!("Sweep of {}: {} on {}", methods(&arms), study.recipe.model, study.task.name()),
+        title: format!("Sweep of {}: {} on {}", methods(&arms), study.recipe.model, study.task_names()),
         verdict,
         facts,
         first: charts(&args, &arms, &records, &choice),
@@ -216,6 +217,13 @@ fn is_plain(value: &Value) -> bool {
 
 fn choice(args: &Args, study: &Study) -> anyhow::Result<Choice> {
     let metrics = study.measures(&study.judges(SplitName::Validation)?);
+    if study.tasks.len() > 1 {
+        // No metric belongs to all of them.
+        return match args.choose.as_deref() {
+            None | Some("loss") => Ok(Choice::Loss),
+            Some(name) => Err(usage(format!("--choose {name}: a mixture of tasks is chosen by its loss"))),
+        };
+    }
     match args.choose.as_deref() {
         Some("loss") => Ok(Choice::Loss),
         None => Ok(Choice::Metric(metrics.first().map(|m| m.to_string()).unwrap_or_default())),

@@ -59,7 +59,7 @@ struct Flags {
     /// Only the model's first K layers, and its final norm: a damaged model, for experiments on depth
     #[arg(long, value_name = "K")]
     layers: Option<String>,
-    /// A benchmark to train on (`sibo tasks` lists them)
+    /// A benchmark to train on (`sibo tasks` lists them); several, separated by commas, are learned as one
     #[arg(long, value_name = "TASK", conflicts_with = "rows")]
     task: Option<String>,
     /// How a language model is asked about a task: clean, lm-eval, llm-adapters
@@ -120,15 +120,20 @@ struct Flags {
 impl Flags {
     /// As assignments to the recipe's keys.
     fn assignments(&self) -> Vec<String> {
+        let list = |names: &str| json!(names.split(',').map(str::trim).collect::<Vec<_>>()).to_string();
         let targets = self.target_modules.as_ref().map(|names| match names.as_str() {
             "all-linear" => json!(names).to_string(),
-            list => json!(list.split(',').map(str::trim).collect::<Vec<_>>()).to_string(),
+            names => list(names),
+        });
+        let task = self.task.as_ref().map(|names| match names.contains(',') {
+            true => list(names),
+            false => json!(names).to_string(),
         });
         let text = |v: &Option<String>| v.as_ref().map(|v| json!(v).to_string());
         [
             ("model", text(&self.model)),
             ("num_hidden_layers", self.layers.clone()),
-            ("task", text(&self.task)),
+            ("task", task),
             ("protocol", text(&self.protocol)),
             ("data", text(&self.rows)),
             ("output_dir", text(&self.output_dir)),
@@ -215,7 +220,7 @@ fn read_recipe(args: &Args) -> anyhow::Result<Recipe> {
 /// All that the recipe names, read and checked before the run's folder is touched.
 fn prepare(recipe: &Recipe, app: &App) -> anyhow::Result<Prepared> {
     let places = match &recipe.source {
-        Source::Task { .. } => Places {
+        Source::Tasks { .. } => Places {
             model: app.places.model(&recipe.model)?,
             data: app.places.roots().data.clone(),
             validation: None,
@@ -317,8 +322,11 @@ fn show(outcome: &Outcome, model: &Model, adapter: &Path, recipe: &Recipe, signs
 fn next_step(recipe: &Recipe, adapter: &Path) -> String {
     let (model, adapter) = (&recipe.model, adapter.display());
     match &recipe.source {
-        Source::Task { task, .. } => {
-            format!("To measure it: sibo eval --model {model} --adapter {adapter} --tasks {task}")
+        Source::Tasks { tasks, .. } => {
+            format!(
+                "To measure it: sibo eval --model {model} --adapter {adapter} --tasks {}",
+                tasks.join(",")
+            )
         }
         Source::File { .. } => format!("To talk with it: sibo chat --model {model} --adapter {adapter}"),
     }
@@ -381,7 +389,7 @@ mod tests {
         .unwrap();
         let recipe =
             read_recipe(&args(&[file.to_str().unwrap(), "--task", "rte", "--set", "seed=9"])).unwrap();
-        assert_eq!(recipe.source, Source::Task { task: "rte".into(), protocol: None });
+        assert_eq!(recipe.source, Source::Tasks { tasks: vec!["rte".into()], protocol: None });
         assert_eq!(recipe.seed, 9);
     }
 

@@ -12,20 +12,16 @@ use sibo_train::evaluate::By;
 impl Study {
     /// Rows that judge, task by task.
     fn rows(&self, judge: &Judge) -> anyhow::Result<Split> {
-        let validation_rows = self.recipe.training.validation_rows;
-        let wanted = Wanted { limit: judge.limit, validation_rows, ..Wanted::default() };
+        let wanted = Wanted { limit: judge.limit, ..self.recipe.wanted(&judge.task) };
         Ok(Task::open(&judge.task)?.load(&self.places.data, judge.split, &wanted)?)
     }
 
     /// Rows that a cell learns from.
     pub(crate) fn train_rows(&self) -> anyhow::Result<usize> {
-        let training = &self.recipe.training;
-        let wanted = Wanted {
-            limit: training.max_train_samples,
-            validation_rows: training.validation_rows,
-            ..Wanted::default()
-        };
-        Ok(self.task.load(&self.places.data, SplitName::Train, &wanted)?.examples.len())
+        let rows = self.recipe.source.tasks().iter().zip(&self.tasks).map(|(name, task)| {
+            Ok(task.load(&self.places.data, SplitName::Train, &self.recipe.wanted(name))?.examples.len())
+        });
+        rows.sum()
     }
 
     /// Before the runs: how many, and the smallest difference that they can tell apart.
@@ -75,7 +71,7 @@ impl Study {
         if of_test.is_empty() {
             return Ok(vec![]);
         }
-        let seen = Training::open(&judges[0].task, None, app)?.seen(NGRAM);
+        let seen = Training::of_recipe(&self.recipe.source, app)?.seen(NGRAM);
         let mut facts = Vec::new();
         for judge in of_test {
             let rows = self.rows(judge)?.examples;

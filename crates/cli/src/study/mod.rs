@@ -72,7 +72,8 @@ pub(crate) struct Study {
     pub(crate) recipe: Recipe,
     /// The recipe's model without an adapter.
     pub(crate) base: Model,
-    pub(crate) task: Task,
+    /// What is learned, and what cells are judged by first.
+    pub(crate) tasks: Vec<Task>,
     args: StudyArgs,
     places: Places,
 }
@@ -98,7 +99,7 @@ impl Study {
             recipe::set(&mut value, &format!("training.probe_every={every}"))?;
         }
         let recipe = Recipe::from_value(&place, &value)?;
-        if !matches!(recipe.source, Source::Task { .. }) {
+        if !matches!(recipe.source, Source::Tasks { .. }) {
             anyhow::bail!(
                 "{place}: a study judges by a task's rows, and this recipe names a data file; write a task (one TOML file beside your rows, see `sibo tasks`) and name it by `task`"
             );
@@ -130,14 +131,26 @@ impl Study {
             validation: None,
         };
         let mut notes = Vec::new();
-        let (base, task) = prepare::base(&recipe, &places, &mut notes)?;
+        let (base, tasks) = prepare::base(&recipe, &places, &mut notes)?;
         notes.iter().for_each(|note| app.out.note(note));
-        let task = task.ok_or_else(|| anyhow::anyhow!("{place}: names no task"))?;
-        Ok(Study { folder: recipe.output_dir.clone(), value, recipe, base, task, args: args.clone(), places })
+        Ok(Study {
+            folder: recipe.output_dir.clone(),
+            value,
+            recipe,
+            base,
+            tasks,
+            args: args.clone(),
+            places,
+        })
     }
 
     pub(crate) fn seeds(&self) -> &[u64] {
         &self.args.seeds
+    }
+
+    /// The names of its tasks, as titles show them.
+    pub(crate) fn task_names(&self) -> String {
+        self.tasks.iter().map(Task::name).collect::<Vec<_>>().join(" + ")
     }
 
     /// What a task measures when this study's model is asked.
@@ -145,16 +158,12 @@ impl Study {
         task.metrics(prepare::protocol(&self.recipe, &self.base))
     }
 
-    /// By what a cell is judged: the recipe's own task, and on test rows those of `--also`; likelihoods of what is
+    /// By what a cell is judged: the recipe's own tasks, and on test rows those of `--also`; likelihoods of what is
     /// otherwise written come first.
     pub(crate) fn judges(&self, split: SplitName) -> anyhow::Result<Vec<Judge>> {
-        let own = match &self.recipe.source {
-            Source::Task { task, .. } => task.clone(),
-            Source::File { .. } => String::new(),
-        };
         let also = if split == SplitName::Test { self.args.also.as_slice() } else { &[] };
         let mut judges = Vec::new();
-        for task in std::iter::once(&own).chain(also) {
+        for task in self.recipe.source.tasks().iter().chain(also) {
             let judge = |limit, by| Judge { task: task.clone(), split, limit, by };
             let all = self.args.limit;
             if !self.is_written(&Task::open(task)?) {
@@ -178,12 +187,12 @@ impl Study {
         prepare::protocol(&self.recipe, &self.base).is_some_and(|p| task.is_generated(p))
     }
 
-    /// The names of the numbers that a cell of `judges` has for the study's own task, in order.
+    /// The names of the numbers that a cell of `judges` has for the first of the study's own tasks, in order.
     pub(crate) fn measures(&self, judges: &[Judge]) -> Vec<&'static str> {
         let own = judges.iter().filter(|j| j.task == judges[0].task);
         let names = own.flat_map(|judge| match judge.by {
             By::Likelihood => vec![Metric::LoglikToken.name(), Metric::Loglik.name()],
-            By::Written => self.metrics(&self.task).iter().map(|m| m.name()).collect(),
+            By::Written => self.metrics(&self.tasks[0]).iter().map(|m| m.name()).collect(),
         });
         names.collect()
     }
@@ -337,7 +346,7 @@ pub(crate) fn tell(study: &Study, finding: &Finding, derived: &Derived, app: &Ap
     }
     let style = app.out.style();
     for question in &derived.questions {
-        let table = tables::scores(&finding.records, question, study.task.name());
+        let table = tables::scores(&finding.records, question);
         app.out.result(terminal::table(&table, style));
         app.out.result("");
     }

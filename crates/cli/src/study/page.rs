@@ -44,7 +44,7 @@ pub(super) fn document(study: &Study, f: &Finding, d: &Derived) -> Document {
     }
     let section = page.section("Scores", tables::SCORES_NOTE);
     for question in &d.questions {
-        section.push(tables::scores(&f.records, question, study.task.name()).into());
+        section.push(tables::scores(&f.records, question).into());
     }
     if !d.comparisons.is_empty() {
         let section = page.section("Differences", tables::COMPARISONS_NOTE);
@@ -109,10 +109,8 @@ pub(crate) fn underway(records: Vec<Record>) -> anyhow::Result<Document> {
     };
     let mut page = Document::new(finding.title.clone(), finding.verdict.clone());
     let section = page.section("Scores", "Comparisons are made when every cell is done.");
-    // A cell judges itself by its own task first.
-    let own = derived.questions.first().map_or(String::new(), |q| q.task.clone());
     for question in &derived.questions {
-        section.push(tables::scores(&finding.records, question, &own).into());
+        section.push(tables::scores(&finding.records, question).into());
     }
     smoothing(&mut page, &finding, &derived);
     page.section("Training", "").push(losses(&finding).into());

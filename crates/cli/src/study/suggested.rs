@@ -67,7 +67,7 @@ impl<'a> Suggester<'a> {
         let training = &recipe.training;
         let of = json!([
             recipe.model,
-            self.study.task.name(),
+            self.study.task_names(),
             recipe.num_hidden_layers,
             training.validation_rows,
             training.max_train_samples,
@@ -122,7 +122,12 @@ fn curves(study: &Study, recipe: &Recipe, app: &App) -> anyhow::Result<(Vec<Curv
         rows: training.max_train_samples.map_or(rows::LIMIT, |most| most.min(rows::LIMIT)),
         tokens: rows::CUTOFF,
     };
-    let from = rows::From::Task(&study.task, SplitName::Train, training.validation_rows);
+    let [task] = study.tasks.as_slice() else {
+        anyhow::bail!(
+            "lambda `{SUGGESTED}` is read off the rows of one task, and the recipe names a mixture; give numbers"
+        )
+    };
+    let from = rows::From::Task(task, SplitName::Train, training.validation_rows);
     let (rows, source) = rows::read(&from, most, &model, &tokenizer, app)?;
     let seen = rows.len().min(suggest::SEQUENCES);
     Ok((suggest::curves(&model, &rows, rows::BATCH.into())?, format!("{source}; {seen} of them looked at")))

@@ -13,12 +13,13 @@ pub(super) const COMPARISONS_NOTE: &str = "Interval: as far as other rows (paire
      could move it; told apart where it does not hold zero. Effect: mean difference in deviations of the seeds' \
      differences (Cohen's d_z). McNemar: exact, seed by seed.";
 
-/// Every arm on one question; `own` is the task that was trained on.
-pub(super) fn scores(records: &[Record], question: &Question, own: &str) -> Table {
+/// Every arm on one question.
+pub(super) fn scores(records: &[Record], question: &Question) -> Table {
     let all = cells::scores(records, question);
     let rows = all.first().map_or(0, |s| s.rows);
     let seeds = all.first().map(|s| s.by_seed.iter().map(|v| v.0.to_string()).collect::<Vec<_>>());
-    let far = if question.task == own { "" } else { ", out of distribution" };
+    let own = records.first().is_none_or(|r| r.learned(&question.task));
+    let far = if own { "" } else { ", out of distribution" };
     let mut table =
         Table::new(format!("{}, {rows} rows, asked as {}{far}", question.text(), question.protocol))
             .column(Column::text("configuration"))

@@ -172,6 +172,20 @@ impl Place {
         self.write("data/glue/RTE/dev.tsv", rows(14));
     }
 
+    /// QNLI with a few rows.
+    pub(crate) fn qnli(&self) {
+        let row = |i: usize| {
+            let label = if i.is_multiple_of(3) { "entailment" } else { "not_entailment" };
+            let (a, b) = (WORDS[(i * 5 + 1) % 23], WORDS[i % 29]);
+            format!("{i}\twhat is the {a} ?\tit was the {b} of a river .\t{label}\n")
+        };
+        let rows = |n: usize| {
+            "index\tquestion\tsentence\tlabel\n".to_string() + &(0..n).map(row).collect::<String>()
+        };
+        self.write("data/glue/QNLI/train.tsv", rows(29));
+        self.write("data/glue/QNLI/dev.tsv", rows(12));
+    }
+
     /// Instructions with answers, as JSON lines.
     pub(crate) fn instructions(&self) {
         let row = |i: usize| {

@@ -5,8 +5,8 @@ use crate::Error;
 pub use crate::probe::LayerLook;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sibo_tasks::Metric;
 use sibo_tasks::metrics::Predictions;
+use sibo_tasks::{Metric, Task};
 use std::path::{Path, PathBuf};
 
 /// One finished cell.
@@ -79,6 +79,15 @@ pub struct Judged {
 }
 
 impl Record {
+    /// Whether a task is one of those that were learned.
+    pub fn learned(&self, task: &str) -> bool {
+        let own = &self.recipe["task"];
+        let list = own.as_array().map_or(std::slice::from_ref(own), Vec::as_slice);
+        // A recipe may name a task by its file; a judgement has the task's own name.
+        let same = |own: &str| own == task || Task::open(own).is_ok_and(|own| own.name() == task);
+        list.iter().filter_map(Value::as_str).any(same)
+    }
+
     /// The last layer's token similarity after training.
     pub fn similarity(&self) -> Option<f64> {
         self.after.last().map(|l| l.similarity)

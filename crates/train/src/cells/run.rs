@@ -257,8 +257,7 @@ fn ask(
 ) -> Result<Option<Vec<Judged>>, Error> {
     let training = &cell.recipe.training;
     let task = Task::open(&judge.task)?;
-    let wanted =
-        Wanted { limit: judge.limit, validation_rows: training.validation_rows, ..Wanted::default() };
+    let wanted = Wanted { limit: judge.limit, ..cell.recipe.wanted(&judge.task) };
     let split = task.load(&cell.places.data, judge.split, &wanted)?;
     let options = EvalOptions {
         protocol: prepared.protocol.unwrap_or(Protocol::Clean),

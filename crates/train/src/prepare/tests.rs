@@ -96,6 +96,49 @@ fn a_task_becomes_a_class_head_or_lessons() {
 }
 
 #[test]
+fn a_mixture_shares_its_rows_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let glue = |name: &str, columns: &str, rows: usize| {
+        let folder = dir.path().join("data/glue").join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        let row =
+            |i| format!("{i}\tthe dog is {i}\tit is {name}\t{}\n", ["entailment", "not_entailment"][i % 2]);
+        let rows: String = (0..rows).map(row).collect();
+        std::fs::write(folder.join("train.tsv"), format!("index\t{columns}\tlabel\n{rows}")).unwrap();
+    };
+    glue("RTE", "sentence1\tsentence2", 20);
+    glue("QNLI", "question\tsentence", 30);
+    let data = dir.path().join("data");
+    let places = Places { model: testing::folder(dir.path(), "llama"), data, validation: None };
+    let mixed = |more: Value| {
+        let mut value = json!({"task": ["rte", "qnli"], "protocol": "lm-eval"});
+        value["training"] = more;
+        prepare(&recipe(dir.path(), &value), &places, 0).unwrap()
+    };
+    let counts = |ready: &Prepared| {
+        let of = |data: &Dataset, place: &str| {
+            data.rows.iter().filter(|r| data.origin(r.row.sample).1 == place).count()
+        };
+        let held = ready.validation.as_ref().unwrap();
+        [of(&ready.train, "rte"), of(&ready.train, "qnli"), of(held, "rte"), of(held, "qnli")]
+    };
+    let ready = mixed(json!({"max_train_samples": 9, "validation_rows": 5}));
+    assert_eq!(counts(&ready), [5, 4, 3, 2]);
+    assert_eq!(ready.train.place, "rte + qnli");
+    // Without a number all rows of all tasks are learned.
+    let whole = mixed(json!({}));
+    assert_eq!(counts(&whole), [18, 27, 2, 3]);
+    // A task's share is what it would give alone.
+    let alone = json!({"task": "rte", "protocol": "lm-eval", "training": {"max_train_samples": 5, "validation_rows": 3}});
+    let alone = prepare(&recipe(dir.path(), &alone), &places, 0).unwrap();
+    assert_eq!(ready.train.rows[..5], alone.train.rows[..]);
+    let mut ids: Vec<u64> = whole.train.rows.iter().map(|r| r.row.sample).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), 45, "every row draws dropout masks of its own");
+}
+
+#[test]
 fn what_does_not_go_together_is_said() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("rows.jsonl");

@@ -27,13 +27,23 @@ pub enum Source {
         /// A file of validation rows; without it rows are held out.
         validation: Option<String>,
     },
-    /// A benchmark: its name, or the path of its TOML file.
-    Task {
-        /// The task.
-        task: String,
+    /// A benchmark, or several that are learned as one.
+    Tasks {
+        /// Of each its name, or the path of its TOML file; one or more.
+        tasks: Vec<String>,
         /// How a language model is asked; a classifier needs none. Default: `clean`.
         protocol: Option<Protocol>,
     },
+}
+
+impl Source {
+    /// The tasks; none for a file.
+    pub fn tasks(&self) -> &[String] {
+        match self {
+            Source::Tasks { tasks, .. } => tasks,
+            Source::File { .. } => &[],
+        }
+    }
 }
 
 /// All that a run takes.
@@ -117,6 +127,7 @@ impl Recipe {
         let empty = || json!({});
         let adapter_table = reader.take("adapter").unwrap_or_else(empty);
         let training = Training::read(place, &reader.take("training").unwrap_or_else(empty))?;
+        crate::mixture::check(place, source.tasks(), &training)?;
         let output_dir = reader.text("output_dir")?;
         let output_dir =
             output_dir.ok_or_else(|| reader.error("output_dir", "is missing: a folder for the run"))?;
@@ -149,8 +160,9 @@ impl Recipe {
                 put("data_format", format.map(|f| json!(f.name())));
                 put("validation", validation.as_ref().map(|v| json!(v)));
             }
-            Source::Task { task, protocol } => {
-                put("task", Some(json!(task)));
+            Source::Tasks { tasks, protocol } => {
+                // One is written as it always was: cells and checkpoints are known by this text.
+                put("task", Some(if let [task] = tasks.as_slice() { json!(task) } else { json!(tasks) }));
                 put("protocol", protocol.map(|p| json!(p.name())));
             }
         }
@@ -185,11 +197,11 @@ pub(crate) fn same(one: &str, other: &str) -> bool {
 }
 
 fn read_source(reader: &mut Reader) -> Result<Source, Error> {
-    let (data, task) = (reader.text("data")?, reader.text("task")?);
+    let (data, tasks) = (reader.text("data")?, reader.texts("task")?);
     let format = reader.text("data_format")?;
     let validation = reader.text("validation")?;
     let protocol = reader.text("protocol")?;
-    match (data, task) {
+    match (data, tasks) {
         (Some(data), None) => {
             if protocol.is_some() {
                 return Err(
@@ -204,7 +216,7 @@ fn read_source(reader: &mut Reader) -> Result<Source, Error> {
             };
             Ok(Source::File { data, format: format.map(named).transpose()?, validation })
         }
-        (None, Some(task)) => {
+        (None, Some(tasks)) => {
             if format.is_some() || validation.is_some() {
                 let key = if format.is_some() { "data_format" } else { "validation" };
                 return Err(reader.error(key, "belongs to `data`; a task says itself how its rows are read"));
@@ -217,7 +229,7 @@ fn read_source(reader: &mut Reader) -> Result<Source, Error> {
                     })
                 })
                 .transpose()?;
-            Ok(Source::Task { task, protocol })
+            Ok(Source::Tasks { tasks, protocol })
         }
         (Some(_), Some(_)) => Err(reader.error("task", "give either `task` or `data`, not both")),
         (None, None) => Err(reader.error("data", "is missing: give `data` (a file) or `task` (a benchmark)")),

@@ -57,6 +57,17 @@ impl<'a> Reader<'a> {
         self.typed(key, "a text in quotes", |v| v.as_str().filter(|s| !s.is_empty()).map(String::from))
     }
 
+    /// One text, or a list of one or more different ones.
+    pub(super) fn texts(&mut self, key: &str) -> Result<Option<Vec<String>>, Error> {
+        self.typed(key, "a text in quotes, or a list of different ones", |v| {
+            let list = v.as_array().map_or(std::slice::from_ref(v), Vec::as_slice);
+            let texts = list.iter().map(|t| t.as_str().filter(|s| !s.is_empty()).map(String::from));
+            let texts: Vec<String> = texts.collect::<Option<_>>()?;
+            let different: std::collections::BTreeSet<&String> = texts.iter().collect();
+            (!texts.is_empty() && different.len() == texts.len()).then_some(texts)
+        })
+    }
+
     pub(super) fn flag(&mut self, key: &str, default: bool) -> Result<bool, Error> {
         Ok(self.typed(key, "true or false", Value::as_bool)?.unwrap_or(default))
     }

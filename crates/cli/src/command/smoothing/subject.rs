@@ -83,7 +83,16 @@ fn of_runs(runs: &[&String], args: &Args) -> anyhow::Result<OfRuns> {
     }
     let first = first.ok_or_else(|| usage("give a model or a run"))?;
     let seen = match &first.source {
-        Source::Task { task, .. } => Seen::Task(Box::new(Task::open(task)?)),
+        Source::Tasks { tasks, .. } => match tasks.as_slice() {
+            [task] => Seen::Task(Box::new(Task::open(task)?)),
+            several => {
+                return Err(usage(format!(
+                    "{} learned a mixture of tasks ({}); say by --task which of them is looked at",
+                    runs[0],
+                    several.join(", ")
+                )));
+            }
+        },
         Source::File { data, .. } => Seen::File(data.clone()),
     };
     Ok((first.model, args.cut.layers.or(first.num_hidden_layers), adapters, Some(seen)))

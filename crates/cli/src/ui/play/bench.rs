@@ -16,7 +16,7 @@ use sibo_tasks::Task;
 use sibo_text::Tokenizer;
 use sibo_train::Recipe;
 use sibo_train::probe;
-use sibo_train::recipe::{self, Source};
+use sibo_train::recipe;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -239,8 +239,8 @@ fn class_names(base: &Model, folder: &Path, adapters: &[(String, PathBuf)]) -> O
     let count = base.classes()?;
     let task = |path: &PathBuf| {
         let recipe = Recipe::read(&path.parent()?.join(recipe::FILE)).ok()?;
-        let Source::Task { task, .. } = recipe.source else { return None };
-        Some(Task::open(&task).ok()?.spec().labels.clone())
+        let [task] = recipe.source.tasks() else { return None };
+        Some(Task::open(task).ok()?.spec().labels.clone())
     };
     let of_tasks = adapters.iter().filter_map(|(_, path)| task(path)).find(|names| names.len() == count);
     let of_file = || {

@@ -1,0 +1,199 @@
+//! A verdict for each claim of the paper: a rule over differences, written before the runs, never worded by hand.
+
+use crate::study::{Study, between};
+use crate::{Suite, tables};
+use sibo_report::{Cell, Column, Document, Table};
+use sibo_tasks::{metrics, stats};
+
+const RULE: &str = "The unit is a test: a study (rows and a method) on one of its test sets; the interval is Student's over tests. \
+    Confirmed: the whole interval lies on the claimed side of the mark, which is zero unless it is said. Contradicted: it lies on the \
+    other side. Otherwise not decidable at this size, and the interval says how large an effect may be hidden. A verdict stays open \
+    until all studies of its suite that are planned are done. Tests of one study share its training and studies of one task \
+    their rows, so the intervals are narrower than those of independent tests. What SIBO costs is counted and measured in \
+    `docs/performance.md`: these cells ran beside other work.";
+
+/// The section of verdicts.
+pub(crate) fn section(all: &[(&Suite, Vec<Study>)], page: &mut Document) {
+    let mut table = Table::new("The paper's claims")
+        .column(Column::text("claim"))
+        .column(Column::text("what was measured"))
+        .column(Column::number("tests", 0))
+        .column(Column::number("value [95 %]", 4))
+        .column(Column::text("verdict"));
+    for (suite, studies) in all.iter().filter(|(suite, _)| suite.planned > 0) {
+        let own: Vec<&Study> = studies.iter().filter(|s| !s.is_baseline()).collect();
+        scores(&mut table, suite, &own);
+        smoothing(&mut table, suite, &own);
+        lambdas(&mut table, suite, &own);
+        full(&mut table, suite, studies);
+    }
+    larger(&mut table, all);
+    if !table.rows.is_empty() {
+        page.section("Verdicts", RULE).push(table.into());
+    }
+}
+
+/// SIBO scores higher: in distribution, and out of it.
+fn scores(table: &mut Table, suite: &Suite, studies: &[&Study]) {
+    for (near, words) in
+        [(true, "SIBO scores higher than the plain method"), (false, "and out of distribution")]
+    {
+        let gains = gains(studies, near);
+        if !gains.is_empty() {
+            let place = if suite.has_far {
+                if near { ", in distribution" } else { ", out of distribution" }
+            } else {
+                ""
+            };
+            let measured = format!("SIBO - plain, {}{place}", suite.unit);
+            Claim { claim: words, measured, side: 1.0, mark: 0.0 }.push(table, suite, studies.len(), &gains);
+        }
+    }
+}
+
+fn gains(studies: &[&Study], near: bool) -> Vec<f64> {
+    let answers = studies.iter().flat_map(|s| s.answers());
+    answers.filter(|a| a.near == near).map(|a| a.difference.estimate).collect()
+}
+
+/// Over-smoothing falls, and what that has to do with the score.
+fn smoothing(table: &mut Table, suite: &Suite, studies: &[&Study]) {
+    let falls: Vec<f64> = studies.iter().filter_map(|s| s.fall()).collect();
+    let measured = "similarity of the last layer on validation rows, SIBO - plain".into();
+    Claim { claim: "over-smoothing falls", measured, side: -1.0, mark: 0.0 }.push(
+        table,
+        suite,
+        studies.len(),
+        &falls,
+    );
+    let pair = |s: &&Study| Some((s.fall()?, s.answers().first()?.difference.estimate));
+    let (changes, gains): (Vec<f64>, Vec<f64>) = studies.iter().filter_map(pair).unzip();
+    if changes.len() >= 4 {
+        let r = metrics::rank_correlation(&changes, &gains);
+        let measured =
+            "Spearman's correlation of the two differences over studies (below 0: they go together)";
+        table.push(row(
+            suite,
+            "less smoothing goes with a better score",
+            measured,
+            changes.len(),
+            r.into(),
+            "described, not tested".into(),
+        ));
+    }
+}
+
+/// Some lambda above zero is better than none.
+fn lambdas(table: &mut Table, suite: &Suite, studies: &[&Study]) {
+    let lowest = |s: &&Study| tables::above_plain(s).into_iter().map(|(_, above)| above).reduce(f64::min);
+    let best: Vec<f64> = studies.iter().filter_map(lowest).collect();
+    let measured = format!(
+        "best validation loss of a lambda above zero, per cent above plain's; below plain's in {} of {} studies",
+        best.iter().filter(|above| **above < 0.0).count(),
+        best.len()
+    );
+    Claim { claim: "lambda has an optimum above zero", measured, side: -1.0, mark: 0.0 }.push(
+        table,
+        suite,
+        studies.len(),
+        &best,
+    );
+}
+
+/// An adapter with SIBO is level with full fine-tuning.
+fn full(table: &mut Table, suite: &Suite, studies: &[Study]) {
+    let below = |base: &Study| {
+        let scores = base.scores();
+        let full = scores.iter().find(|s| s.0.starts_with("full"))?.1;
+        let answers = studies.iter().filter(|s| s.learned == base.learned).flat_map(Study::answers);
+        Some(answers.map(|a| a.boosted).reduce(f64::max)? - full)
+    };
+    let differences: Vec<f64> = studies.iter().filter(|s| s.is_baseline()).filter_map(below).collect();
+    let claim = "SIBO-adapters are level with full fine-tuning";
+    let measured = format!("best with SIBO - full, {} (contradicted: full is better)", suite.unit);
+    match stats::mean_interval(&differences, stats::LEVEL) {
+        Ok(i) => {
+            let found = if i.high < 0.0 {
+                "contradicted"
+            } else if i.low > 0.0 {
+                "confirmed: above it"
+            } else {
+                "not told apart"
+            };
+            table.push(row(suite, claim, &measured, differences.len(), between(i), found.into()));
+        }
+        Err(_) => {
+            let open = "open: too few studies of full fine-tuning are done";
+            table.push(row(suite, claim, &measured, differences.len(), Cell::Missing, open.into()));
+        }
+    }
+}
+
+/// Gains are larger on reasoning than on language understanding, where both are shares of right answers.
+fn larger(table: &mut Table, all: &[(&Suite, Vec<Study>)]) {
+    let of = |folder: &str| {
+        let own = all.iter().find(|(suite, _)| suite.name == folder)?;
+        let studies: Vec<&Study> = own.1.iter().filter(|s| !s.is_baseline()).collect();
+        Some((own.0, gains(&studies, true)))
+    };
+    let (Some((suite, reasoning)), Some((_, glue))) = (of("commonsense"), of("GLUE")) else { return };
+    let (Ok(a), Ok(b)) =
+        (stats::mean_interval(&reasoning, stats::LEVEL), stats::mean_interval(&glue, stats::LEVEL))
+    else {
+        return;
+    };
+    // Two independent groups, with the fewer tests' freedom: the halves of both intervals add as squares (and that is wide).
+    let half = ((a.high - a.low).hypot(b.high - b.low)) / 2.0;
+    let estimate = a.estimate - b.estimate;
+    let interval =
+        stats::Interval { estimate, low: estimate - half, high: estimate + half, level: stats::LEVEL };
+    let measured = "gain on commonsense, in distribution - gain on GLUE";
+    let found = judge(&interval, 1.0, 0.0);
+    table.push(row(
+        suite,
+        "gains are larger on reasoning",
+        measured,
+        reasoning.len() + glue.len(),
+        between(interval),
+        found.into(),
+    ));
+}
+
+struct Claim<'a> {
+    claim: &'a str,
+    measured: String,
+    /// The side of the mark that is claimed: above (1) or below (-1).
+    side: f64,
+    mark: f64,
+}
+
+impl Claim<'_> {
+    fn push(&self, table: &mut Table, suite: &Suite, studies: usize, values: &[f64]) {
+        let Ok(interval) = stats::mean_interval(values, stats::LEVEL) else { return };
+        let found = judge(&interval, self.side, self.mark);
+        let verdict = match studies < suite.planned {
+            true => format!("open, {studies} of {} studies done; by those alone: {found}", suite.planned),
+            false => found.into(),
+        };
+        table.push(row(suite, self.claim, &self.measured, values.len(), between(interval), verdict));
+    }
+}
+
+fn judge(interval: &stats::Interval, side: f64, mark: f64) -> &'static str {
+    let (low, high) = (side * (interval.low - mark), side * (interval.high - mark));
+    match (low > 0.0 && high > 0.0, low < 0.0 && high < 0.0) {
+        (true, _) => "confirmed",
+        (_, true) => "contradicted",
+        _ => "not decidable at this size",
+    }
+}
+
+fn row(suite: &Suite, claim: &str, measured: &str, tests: usize, value: Cell, verdict: String) -> Vec<Cell> {
+    vec![
+        claim.into(),
+        format!("{}: {measured}", suite.name).into(),
+        (tests as f64).into(),
+        value,
+        verdict.into(),
+    ]
+}

@@ -1,0 +1,95 @@
+//! `docs/results.md`: what the studies below `runs/` found, and a verdict for each claim of the paper.
+//!
+//! `results RUNS DOCS` reads every `RUNS/<folder>/<what was learned>-<method>/results.json` that is there.
+
+mod claims;
+mod study;
+mod tables;
+
+use sibo_report::Document;
+use std::path::Path;
+use study::Study;
+
+/// Studies that belong together: one model, one kind of number.
+pub(crate) struct Suite {
+    folder: &'static str,
+    /// Studies whose folder starts with this belong to it.
+    starts: &'static str,
+    title: &'static str,
+    /// How verdicts call it.
+    pub(crate) name: &'static str,
+    /// What its scores are.
+    pub(crate) unit: &'static str,
+    /// Whether it has tests that were not learned.
+    pub(crate) has_far: bool,
+    /// Studies of plain against boosted that are planned: before they are done its verdicts stay open. 0: no claim of the
+    /// paper is judged by it.
+    pub(crate) planned: usize,
+    note: &'static str,
+}
+
+/// All suites.
+pub(crate) const SUITES: [Suite; 4] = [
+    Suite {
+        folder: "glue",
+        starts: "",
+        title: "GLUE",
+        name: "GLUE",
+        unit: "the task's first metric",
+        has_far: false,
+        planned: 32,
+        note: "",
+    },
+    Suite {
+        folder: "language",
+        starts: "gsm8k-",
+        title: "Arithmetic",
+        name: "arithmetic",
+        unit: "log-likelihood a token of the gold answer",
+        has_far: true,
+        planned: 2,
+        note: "A model of this size writes hardly a right answer, so the likelihood of the gold answer is compared. ",
+    },
+    Suite {
+        folder: "language",
+        starts: "commonsense-",
+        title: "Commonsense",
+        name: "commonsense",
+        unit: "share of right choices",
+        has_far: true,
+        planned: 2,
+        note: "",
+    },
+    Suite {
+        folder: "depth",
+        starts: "",
+        title: "The same decoder cut short",
+        name: "depth",
+        unit: "share of right choices",
+        has_far: true,
+        planned: 0,
+        note: "Method and number of layers are named together. A decoder without its last layers is a damaged model: these \
+               studies say what lambda does at a depth, not what the model is worth. ",
+    },
+];
+
+fn main() -> anyhow::Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [runs, docs] = &args[..] else { anyhow::bail!("usage: results RUNS DOCS") };
+    let mut page = Document::new(
+        "Results",
+        "What the studies of `runs/` found, and what that says of the paper's claims.",
+    );
+    let mut all = Vec::new();
+    for suite in &SUITES {
+        let studies = Study::read_all(&Path::new(runs).join(suite.folder), suite.starts)?;
+        if !studies.is_empty() {
+            tables::suite(suite.title, suite.note, &studies, &mut page);
+            all.push((suite, studies));
+        }
+    }
+    claims::section(&all, &mut page);
+    let text = sibo_report::markdown::render(&page);
+    sibo_files::write(&Path::new(docs).join("results.md"), text.as_bytes())?;
+    Ok(())
+}
