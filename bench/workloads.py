@@ -4,7 +4,7 @@ A row of the table: `kind` (train, score, generate), `model` and `adapter` (keys
 of ROWS), `dropout` (on as in training), `ours` and `peers` (numbers, and into how many micro-batches of similar length
 the rows are cut, or for scoring how many questions go at a time; the peer is tried in each of its ways), `targets`
 (speed at least, memory at most, both as ratios to the peer's fastest way), `llamacpp` (types of the file that llama.cpp
-is tried with), `bits` (of our base, as `sibo quantize` writes it; 16 where it is not said).
+is tried with), `candle` (numbers that candle is tried in), `bits` (of our base, as `sibo quantize` writes it; 16 where it is not said).
 """
 
 import math
@@ -84,17 +84,19 @@ def llama(kind, rows, ours, peers, targets, **more):
 
 
 WORKLOADS = {
-    "llama-full": llama("train", "full", ("bf16", 2), ways(1), (2.0, 1 / 3), dropout=True),
-    "llama-full-f32": llama("train", "full", ("f32", 2), [("f32", 1)], (1.5, 0.4), dropout=True),
+    "llama-full": llama("train", "full", ("bf16", 2), ways(1), (2.0, 1 / 3), dropout=True, candle=["f32", "bf16"]),
+    "llama-full-f32": llama("train", "full", ("f32", 2), [("f32", 1)], (1.5, 0.4), dropout=True, candle=["f32"]),
     "llama-instruct": llama("train", "instruct", ("bf16", 4), ways(4), (3.0, 1 / 3), dropout=True),
     "bert-lora": {"kind": "train", "model": "bert", "adapter": "lora-8", "rows": "sentences", "dropout": True,
                   "ours": ("bf16", 3), "peers": [*ways(4), ("bf16", 1)], "targets": (2.5, 1 / 3)},
     "roberta-adapter": {"kind": "train", "model": "roberta", "adapter": "houlsby-64", "rows": "sentences", "dropout": True,
                         "ours": ("bf16", 5), "peers": [*ways(4, numbers=NUMBERS), ("bf16", 1)], "targets": (2.5, 1 / 3)},
     "score-choices": llama("score", "arc-easy", ("bf16", 8), [("f32", 8), ("bf16", 32)], (4.0, 1 / 3), llamacpp=["bf16", "f16", "q8_0"]),
-    "generate-1": llama("generate", "prompt", ("bf16", 1), [("f32", 1), ("bf16", 1)], (3.0, 1 / 3), new=64, beams=1, llamacpp=["bf16", "f16"]),
+    "generate-1": llama("generate", "prompt", ("bf16", 1), [("f32", 1), ("bf16", 1)], (3.0, 1 / 3), new=64, beams=1, llamacpp=["bf16", "f16"],
+                        candle=["f32", "bf16"]),
     # Our base in 8 bits against PyTorch's in bf16, and beside llama.cpp's 8 bits.
     "generate-1-8bit": llama("generate", "prompt", ("bf16", 1), [("bf16", 1)], (5.0, 1 / 3), new=64, beams=1, bits=8, llamacpp=["q8_0"]),
-    "generate-16": llama("generate", "prompts", ("bf16", 1), [("f32", 1), ("bf16", 1)], (3.0, 1 / 3), new=64, beams=1, llamacpp=["bf16", "f16", "q8_0"]),
+    "generate-16": llama("generate", "prompts", ("bf16", 1), [("f32", 1), ("bf16", 1)], (3.0, 1 / 3), new=64, beams=1, llamacpp=["bf16", "f16", "q8_0"],
+                         candle=["f32"]),
     "generate-beam4": llama("generate", "prompt", ("bf16", 1), [("bf16", 1)], (4.0, 1 / 3), new=256, beams=4),
 }  # fmt: skip
