@@ -3,7 +3,7 @@
 use crate::args::Global;
 use crate::output::Output;
 use sibo_model::{Compute, LoadOptions, Model};
-use sibo_text::hub::{Hub, Progress, Settings};
+use sibo_text::hub::{Hub, Progress, RepoId, Settings};
 use sibo_text::resolve::{self, Found, Origin, Roots};
 use std::path::{Path, PathBuf};
 
@@ -76,6 +76,17 @@ impl Places {
                 keys.join(", ")
             ));
         }
+    }
+
+    /// The names of the files of a data set of the hub.
+    pub(crate) fn hub_files(&self, repo: &RepoId) -> anyhow::Result<Vec<String>> {
+        Ok(self.hub.files(repo)?)
+    }
+
+    /// A folder of a data set of the hub, fetched into the cache where it is not there yet.
+    pub(crate) fn hub_folder(&self, repo: &RepoId, below: &str) -> anyhow::Result<PathBuf> {
+        let snapshot = self.hub.snapshot(repo, Some(below), &mut |p| self.tell(p))?;
+        Ok(snapshot.folder.join(below))
     }
 
     fn told(&self, name: &str, found: Found) -> PathBuf {

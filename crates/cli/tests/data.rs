@@ -4,6 +4,7 @@ mod common;
 
 use common::{Place, fails, succeeds};
 use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Write};
 
 fn json_of(place: &Place, words: &[&str]) -> Value {
     serde_json::from_str(&succeeds(&mut place.sibo(&[words, &["--json"]].concat()))).expect("JSON")
@@ -52,13 +53,82 @@ fn tasks_say_what_is_here_and_how_to_get_the_rest() {
     assert!(text.lines().any(|l| l.starts_with("addsub") && l.contains("- / - / 2")), "{text}");
     assert!(text.lines().any(|l| l.starts_with("hellaswag") && l.contains("not found")), "{text}");
     let text = succeeds(&mut place.sibo(&["tasks", "qqp", "addsub"]));
-    for part in
-        ["d(\"nyu-mll/glue\", \"qqp\", split=\"validation\").to_json(", "glue/QQP/train.tsv", "Hosseini"]
-    {
+    for part in ["sibo tasks qqp --download --data ", "glue/QQP/train.tsv", "Hosseini"] {
         assert!(text.contains(part), "{part} is not in: {text}");
     }
     assert!(!text.contains("get-data qqp"), "QQP may not be passed on: {text}");
     assert_eq!(json_of(&place, &["tasks"]).as_array().map(Vec::len), Some(23));
+}
+
+/// A hub on loopback that has one data set on its parquet branch: (path, bytes). Its address.
+fn hub(files: Vec<(&'static str, Vec<u8>)>) -> String {
+    const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut lines = BufReader::new(&stream).lines().map_while(Result::ok);
+            let first = lines.next().unwrap_or_default();
+            lines.find(String::is_empty);
+            let path = first.split(' ').nth(1).unwrap_or_default();
+            let names: Vec<Value> = files.iter().map(|(name, _)| json!({"rfilename": name})).collect();
+            let listing = json!({"sha": COMMIT, "siblings": names}).to_string().into_bytes();
+            let file = path.strip_prefix(&format!("/datasets/nyu-mll/glue/resolve/{COMMIT}/"));
+            let body = match (path, file) {
+                ("/api/datasets/nyu-mll/glue/revision/refs%2Fconvert%2Fparquet", _) => Some(&listing),
+                (_, Some(file)) => files.iter().find(|(name, _)| *name == file).map(|(_, bytes)| bytes),
+                _ => None,
+            };
+            let (status, body) = body.map_or(("404 Not Found", &[][..]), |body| ("200 OK", body));
+            let head = format!(
+                "HTTP/1.1 {status}\r\nConnection: close\r\nETag: \"{}\"\r\nContent-Length: {}\r\n\r\n",
+                path.len(),
+                body.len()
+            );
+            let _ = stream.write_all(head.as_bytes());
+            if first.starts_with("GET") {
+                let _ = stream.write_all(body);
+            }
+        }
+    });
+    address
+}
+
+#[test]
+fn rows_of_the_hub_are_fetched_where_a_task_looks_for_them() {
+    let stored = |name: &str| {
+        let folder = common::data().join("../../crates/tasks/tests/data/hub/rte");
+        std::fs::read(folder.join(name)).unwrap()
+    };
+    let shards = ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"].map(stored);
+    let [first, second] = shards;
+    let address = hub(vec![
+        ("rte/train/0000.parquet", first.clone()),
+        ("rte/train/0001.parquet", second),
+        ("rte/validation/0000.parquet", first),
+        ("rte/test/0000.parquet", b"not asked for".to_vec()),
+        ("mrpc/train/0000.parquet", b"nor this".to_vec()),
+    ]);
+    let place = Place::with("bert-pooler");
+    let fetch = |name: &str| {
+        let mut command = place.sibo(&["tasks", name, "--download"]);
+        command.env("HF_ENDPOINT", &address).env("HF_HUB_OFFLINE", "0").env("HF_HOME", place.join("cache"));
+        command
+    };
+    let before = succeeds(&mut place.sibo(&["tasks", "rte"]));
+    assert!(before.contains("sibo tasks rte --download"), "{before}");
+    let text = succeeds(&mut fetch("rte"));
+    assert!(text.contains("rte/train/train (2 parquet files)") && !text.contains("not found"), "{text}");
+    assert_eq!(place.names("data/glue/rte"), ["train", "validation"], "what no split needs stays there");
+    let rows = json_of(&place, &["tasks", "rte"]);
+    assert!(rows[0]["splits"]["test"]["rows"].as_u64() > Some(0), "{rows}");
+    assert_eq!(succeeds(&mut fetch("rte")), text, "a second time there is nothing to fetch");
+    // What cannot be had is a sentence, and leaves nothing behind.
+    fails(&mut fetch("mrpc"), 1, &["nyu-mll/glue: the hub has no split validation of configuration mrpc"]);
+    fails(&mut fetch("addsub"), 1, &["addsub: the hub has no data set that this task knows"]);
+    let offline = place.sibo(&["tasks", "qnli", "--download"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&offline.stderr).contains("HF_HUB_OFFLINE"));
+    fails(&mut place.sibo(&["tasks", "--download"]), 2, &["<TASK>"]);
 }
 
 #[test]

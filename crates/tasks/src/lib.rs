@@ -110,4 +110,4 @@ pub use metrics::Metric;
 pub use read::instructions::{InstructionFormat, read as read_instructions, read_column};
 pub use registry::names;
 pub use spec::{Kind, Protocol};
-pub use task::{SPLIT_SEED, Split, SplitName, Task, Wanted};
+pub use task::{HubRows, SPLIT_SEED, Split, SplitName, Task, Wanted};

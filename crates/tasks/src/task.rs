@@ -34,6 +34,19 @@ impl fmt::Display for SplitName {
     }
 }
 
+/// A split of a data set of the Hub.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HubRows {
+    /// `org/name`.
+    pub repo: String,
+    /// Its configuration, where it has several.
+    pub config: Option<String>,
+    /// The split, as the Hub calls it.
+    pub split: String,
+    /// The folder, below that of all data, in which a task looks for it: as `<split>/0000.parquet`, say.
+    pub folder: PathBuf,
+}
+
 /// Which rows of a split are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wanted {
@@ -205,19 +218,26 @@ impl Task {
         })
     }
 
-    /// Shell lines that write the Hub's rows of these splits below `root`, one a file; they need Python's `datasets`.
-    pub fn hub_commands(&self, root: &Path, splits: &[SplitName]) -> Vec<String> {
-        let line = |(source, name): (&Source, &String)| {
-            let hub = source.hub.as_ref()?;
-            let config = source.hub_config.as_ref().map(|c| format!("\"{c}\", ")).unwrap_or_default();
-            let split = Path::new(name).file_stem()?.to_string_lossy();
-            let path = root.join(name);
-            Some(format!(
-                "python3 -c 'from datasets import load_dataset as d; d(\"{hub}\", {config}split=\"{split}\").to_json(\"{}\")'",
-                path.display()
-            ))
-        };
-        self.first_files(splits).into_iter().filter_map(line).collect()
+    /// Where the Hub has the rows of these splits, each split once; empty where it has none of them.
+    pub fn hub_rows(&self, splits: &[SplitName]) -> Vec<HubRows> {
+        let mut found: Vec<HubRows> = Vec::new();
+        for (source, name) in self.first_files(splits) {
+            let file = Path::new(name);
+            let (Some(hub), Some(split), Some(folder)) = (&source.hub, file.file_stem(), file.parent())
+            else {
+                continue;
+            };
+            let rows = HubRows {
+                repo: hub.clone(),
+                config: source.hub_config.clone(),
+                split: split.to_string_lossy().into_owned(),
+                folder: folder.to_owned(),
+            };
+            if !found.contains(&rows) {
+                found.push(rows);
+            }
+        }
+        found
     }
 
     /// The first file that each layout looks for, for each of these splits.

@@ -1,5 +1,7 @@
 //! `sibo tasks`: the benchmarks, whether their data is here, and how to get it.
 
+mod download;
+
 use crate::app::App;
 use serde_json::{Map, Value, json};
 use sibo_report::{Column, Table, terminal};
@@ -13,8 +15,9 @@ files are looked for, and how to get what is not here:
 
     sibo tasks
     sibo tasks hellaswag mnli
+    sibo tasks hellaswag mnli --download
 
-Data is not part of the program. A task of your own is one TOML file; give its path in place of a name.";
+Data is not part of the program; --download fetches what the Hugging Face hub has of it. A task of your own is one TOML file; give its path in place of a name.";
 
 /// List the benchmarks, whether their data is here, and how to get it
 #[derive(Debug, clap::Args)]
@@ -23,6 +26,9 @@ pub(crate) struct Args {
     /// Tasks to tell all about: names or paths of TOML files
     #[arg(value_name = "TASK")]
     tasks: Vec<String>,
+    /// Fetch the splits of these tasks that are not found from the hub into the data folder, as parquet
+    #[arg(long, requires = "tasks")]
+    download: bool,
 }
 
 /// What lies below the data folder for one split.
@@ -47,6 +53,11 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
         true => sibo_tasks::names().map(Task::named).collect::<Result<_, _>>()?,
         false => args.tasks.iter().map(|name| Task::open(name)).collect::<Result<_, _>>()?,
     };
+    if args.download {
+        for task in &opened {
+            download::missing(task, root, app)?;
+        }
+    }
     let find = |task: Task| Found { here: SplitName::ALL.map(|split| look(&task, root, split)), task };
     let list: Vec<Found> = opened.into_iter().map(find).collect();
     if app.out.json() {
@@ -196,7 +207,11 @@ impl Found {
         if scripted(self.task.name(), &missing) {
             ways.push(format!("scripts/get-data {} --into {}", self.task.name(), root.display()));
         }
-        ways.extend(self.task.hub_commands(root, &missing));
+        if !self.task.hub_rows(&missing).is_empty() {
+            let name =
+                self.task.own_file().map_or(self.task.name().into(), |file| file.display().to_string());
+            ways.push(format!("sibo tasks {name} --download --data {}", root.display()));
+        }
         let files = self.task.files_wanted(root, &missing);
         ways.extend(files.into_iter().map(|file| format!("a file of your own: {file}")));
         ways

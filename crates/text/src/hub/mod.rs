@@ -72,6 +72,17 @@ impl Hub {
         &self.settings
     }
 
+    /// The names of a repository's files, as the hub lists them now.
+    ///
+    /// # Errors
+    /// Like [`Hub::snapshot`]; offline there is nobody to ask.
+    pub fn files(&self, repo: &RepoId) -> Result<Vec<String>, HubError> {
+        if self.settings.offline {
+            return Err(HubError::Offline { repo: repo.clone(), cache: self.settings.cache.clone() });
+        }
+        Ok(Client::new(&self.settings).listing(repo)?.files)
+    }
+
     /// The files of a repository, fetched where they are not here yet.
     ///
     /// `below`: for a data set, only files in this folder. `progress` is called for every file and
