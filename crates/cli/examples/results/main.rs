@@ -2,6 +2,7 @@
 //!
 //! `results RUNS DOCS` reads every `RUNS/<folder>/<what was learned>-<method>/results.json` that is there.
 
+mod beyond;
 mod claims;
 mod study;
 mod tables;
@@ -88,6 +89,7 @@ fn main() -> anyhow::Result<()> {
             all.push((suite, studies));
         }
     }
+    beyond::sections(Path::new(runs), &mut page)?;
     claims::section(&all, &mut page);
     let text = sibo_report::markdown::render(&page);
     sibo_files::write(&Path::new(docs).join("results.md"), text.as_bytes())?;

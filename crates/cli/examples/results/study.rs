@@ -26,6 +26,7 @@ pub(crate) struct Answer {
     /// Whether the task is one that was learned.
     pub(crate) near: bool,
     pub(crate) metric: String,
+    /// The second arm; of a sweep, its lambda.
     pub(crate) lambda: String,
     pub(crate) plain: f64,
     pub(crate) boosted: f64,
@@ -87,9 +88,16 @@ impl Study {
 
     /// Of each task that was tested, the first metric.
     pub(crate) fn answers(&self) -> Vec<Answer> {
+        self.answers_on("test")
+    }
+
+    /// Of each task and pair that a split judged, the first metric.
+    pub(crate) fn answers_on(&self, split: &str) -> Vec<Answer> {
         let mut answers: Vec<Answer> = Vec::new();
-        for found in list(&self.value["comparisons"]).filter(|c| c["question"]["split"] == "test") {
-            let new = |answer: &Answer| answers.iter().all(|own| own.task != answer.task);
+        for found in list(&self.value["comparisons"]).filter(|c| c["question"]["split"] == split) {
+            let new = |answer: &Answer| {
+                answers.iter().all(|own| (&own.task, &own.lambda) != (&answer.task, &answer.lambda))
+            };
             if let Some(answer) = self.answer(found).filter(new) {
                 answers.push(answer);
             }
