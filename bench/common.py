@@ -40,7 +40,8 @@ def machine():
 
 def last_json(threads, line, seconds=None):
     """Run a command and parse the last line that it prints; None if it takes longer than `seconds`."""
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS", "CANDLE_NUM_THREADS")
+    environment = os.environ | dict.fromkeys(names, str(threads))
     try:
         done = subprocess.run([str(word) for word in line], capture_output=True, text=True, env=environment, timeout=seconds)
     except subprocess.TimeoutExpired:

@@ -2,7 +2,8 @@
 //! generation its fused ones.
 
 use anyhow::{Context, Result};
-use candle_core::{D, DType, Device, Tensor, Var, safetensors};
+use candle_core::safetensors::MmapedSafetensors;
+use candle_core::{CpuStorage, CustomOp1, D, DType, Device, Layout, Shape, Tensor, Var};
 use candle_nn::{ops, rotary_emb};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -73,24 +74,26 @@ impl Llama {
     pub fn load(folder: &Path, numbers: DType, purpose: Purpose) -> Result<Self> {
         let config = json(&folder.join("model/config.json"))?;
         let adapter = json(&folder.join("adapter/adapter_config.json"))?;
-        let base = safetensors::load(folder.join("model/model.safetensors"), &Device::Cpu)?;
-        let lora = safetensors::load(folder.join("adapter/adapter_model.safetensors"), &Device::Cpu)?;
+        // SAFETY: nobody writes the files while they are mapped.
+        let open = |name: &str| unsafe { MmapedSafetensors::new(folder.join(name)) };
+        let (base, lora) = (open("model/model.safetensors")?, open("adapter/adapter_model.safetensors")?);
         let number = |config: &Value, key: &str| config[key].as_f64().with_context(|| key.to_string());
         let size = |key: &str| number(&config, key).map(|n| n as usize);
         let scale = number(&adapter, "lora_alpha")? / number(&adapter, "r")?;
-        let take = |name: &str| -> Result<Tensor> {
-            Ok(base.get(name).with_context(|| name.to_string())?.to_dtype(numbers)?)
-        };
+        let take = |name: &str| -> Result<Tensor> { Ok(base.load(name, &Device::Cpu)?.to_dtype(numbers)?) };
         let mut trained = Vec::new();
         let mut layers = Vec::new();
         for at in 0..size("num_hidden_layers")? {
             let mut projections = HashMap::new();
             for (name, part) in PROJECTIONS {
                 let path = format!("model.layers.{at}.{part}.{name}");
-                let of = |side: &str| lora.get(&format!("base_model.model.{path}.lora_{side}.weight"));
-                let pair = of("A").zip(of("B")).map(|(a, b)| (a, b, scale));
-                let weight = &base[&format!("{path}.weight")];
-                projections.insert(name, Linear::new(weight, pair, numbers, purpose, &mut trained)?);
+                let of = |side: &str| {
+                    lora.load(&format!("base_model.model.{path}.lora_{side}.weight"), &Device::Cpu).ok()
+                };
+                let pair = of("A").zip(of("B"));
+                let pair = pair.as_ref().map(|(a, b)| (a, b, scale));
+                let weight = base.load(&format!("{path}.weight"), &Device::Cpu)?;
+                projections.insert(name, Linear::new(&weight, pair, numbers, purpose, &mut trained)?);
             }
             let norm = |name: &str| take(&format!("model.layers.{at}.{name}.weight"));
             let (input_norm, after_norm) = (norm("input_layernorm")?, norm("post_attention_layernorm")?);
@@ -144,7 +147,7 @@ impl Llama {
 
     /// Scores of every token of the vocabulary for states (rows, n).
     pub fn scores(&self, states: &Tensor) -> Result<Tensor> {
-        Ok(states.matmul(&self.head)?)
+        frozen(states, &self.head)
     }
 
     fn norm(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
@@ -209,6 +212,44 @@ impl Llama {
     }
 }
 
+/// x times a weight that does not train. candle's own product would compute the weight's gradient too, and keep it.
+struct Frozen {
+    /// (in, out).
+    weight: Tensor,
+}
+
+fn frozen(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    Ok(match x.track_op() {
+        true => x.apply_op1(Frozen { weight: weight.clone() })?,
+        false => x.matmul(weight)?,
+    })
+}
+
+impl CustomOp1 for Frozen {
+    fn name(&self) -> &'static str {
+        "frozen"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+        let (from, to) = layout.contiguous_offsets().expect("rows lie one after the other");
+        let y = match x {
+            CpuStorage::F32(x) => Tensor::from_slice(&x[from..to], layout.shape(), &Device::Cpu)?,
+            CpuStorage::BF16(x) => Tensor::from_slice(&x[from..to], layout.shape(), &Device::Cpu)?,
+            _ => candle_core::bail!("f32 and bf16 only"),
+        }
+        .matmul(&self.weight)?;
+        let storage = match y.dtype() {
+            DType::F32 => CpuStorage::F32(y.flatten_all()?.to_vec1()?),
+            _ => CpuStorage::BF16(y.flatten_all()?.to_vec1()?),
+        };
+        Ok((storage, y.shape().clone()))
+    }
+
+    fn bwd(&self, _x: &Tensor, _y: &Tensor, gradient: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        Ok(Some(gradient.matmul(&self.weight.t()?)?))
+    }
+}
+
 impl Linear {
     fn new(
         weight: &Tensor,
@@ -236,7 +277,7 @@ impl Linear {
     fn forward(&self, x: &Tensor, dropout: f32) -> Result<Tensor> {
         let (b, t, n) = x.dims3()?;
         let rows = x.reshape((b * t, n))?;
-        let mut y = rows.matmul(&self.weight)?;
+        let mut y = frozen(&rows, &self.weight)?;
         if let Some((down, up, scale)) = &self.lora {
             let read = if dropout > 0.0 { ops::dropout(&rows, dropout)? } else { rows };
             y = (y + (read.matmul(down)?.matmul(up)? * *scale)?)?;

@@ -72,7 +72,10 @@ fn of_task(
     let source = format!("{}, {which}", task.name());
     let data = if model.is_causal() {
         let template = Template::choose(TEMPLATE, tokenizer, speaker::now())?;
-        let protocol = Some(Protocol::Clean);
+        // GLUE's tasks are asked in lm-evaluation-harness's words only.
+        let has = |p: &Protocol| task.spec().prompt.contains_key(p);
+        let first = std::iter::once(Protocol::Clean).chain(Protocol::ALL).find(has);
+        let protocol = Some(first.unwrap_or(Protocol::Clean));
         prepare::task_rows(task, protocol, &split.examples, &template, tokenizer, model, &limits(most))?
     } else if prepare::class_outputs(task).is_some() {
         data::for_classes(task, &split.examples, tokenizer, model.arch(), &limits(most))?

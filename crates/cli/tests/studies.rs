@@ -83,6 +83,8 @@ fn a_mixture_of_tasks_is_judged_task_by_task() {
         assert!(text.contains(part), "`{part}` is not in {text}");
     }
     assert!(!text.contains("out of distribution"), "{text}");
+    assert!(text.contains("on the test rows of rte its mean acc"), "{text}");
+    assert!(text.contains("Of the 2 tasks that were learned together, lambda 0.3 is better on "), "{text}");
     let cell = std::fs::read_to_string(place.join("runs/mixed/cells.jsonl")).unwrap();
     assert!(cell.contains("\"task\":[\"rte\",\"qnli\"]"), "the recipe of a cell names both");
     fails(place.sibo(&words).args(["--choose", "acc"]), 2, &["a mixture of tasks is chosen by its loss"]);
@@ -124,6 +126,8 @@ fn a_mixture_of_tasks_is_judged_task_by_task() {
     ];
     let text = succeeds(&mut place.sibo(&eval));
     assert!(text.contains("in distribution"), "{text}");
+    fails(&mut place.sibo(&["smoothing", "runs/one"]), 2, &["Give --task TASK"]);
+    succeeds(&mut place.sibo(&["smoothing", "runs/one", "--task", "rte"]));
 }
 
 #[test]
@@ -144,6 +148,8 @@ fn a_mixture_that_cannot_be_is_refused() {
         &["`training.validation_rows`", "shared out evenly", "2 tasks need a row each"],
     );
     fails(&mut sweep(&["--set", "task=[\"rte\",\"rte\"]"]), 1, &["`task`", "a list of different ones"]);
+    let twice = ["--set", "task=[\"mnli\",\"mnli-mismatched\"]", "--set", "protocol=\"lm-eval\""];
+    fails(&mut sweep(&twice), 1, &["mnli and mnli-mismatched would learn the same rows twice"]);
     fails(&mut sweep(&["--set", "task=[]"]), 1, &["`task`", "a list of different ones"]);
 }
 

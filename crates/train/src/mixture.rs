@@ -3,7 +3,7 @@
 use crate::Error;
 use crate::data::Dataset;
 use crate::recipe::{Recipe, Training};
-use sibo_tasks::Wanted;
+use sibo_tasks::{Task, Wanted};
 
 /// A row's place in its own file is below this power of two; the part of the mixture that it comes from stands above it.
 const ROW_BITS: u32 = 40;
@@ -28,6 +28,30 @@ pub(crate) fn check(place: &str, tasks: &[String], training: &Training) -> Resul
     }
 }
 
+/// Refuses tasks that would learn the same rows twice: the same task under two names, or tasks with one train file.
+pub(crate) fn different(tasks: &[Task]) -> Result<(), Error> {
+    let files = |task: &Task| {
+        let spec = task.spec();
+        let name = spec.splits.train.as_deref().unwrap_or_default();
+        spec.source.first().map(|source| source.files_of(name).to_vec()).unwrap_or_default()
+    };
+    for (at, task) in tasks.iter().enumerate() {
+        let twin = tasks[..at].iter().find(|other| {
+            other.name() == task.name()
+                || (other.own_file() == task.own_file()
+                    && files(other) == files(task)
+                    && !files(task).is_empty())
+        });
+        if let Some(twin) = twin {
+            let (twin, task) = (twin.name(), task.name());
+            return Err(Error::Refused(format!(
+                "a mixture of {twin} and {task} would learn the same rows twice; name one of them"
+            )));
+        }
+    }
+    Ok(())
+}
+
 impl Recipe {
     /// Which rows of one of its tasks a recipe takes: its share of `max_train_samples` and of `validation_rows`. Of any
     /// other task, all.
@@ -43,21 +67,29 @@ impl Recipe {
     }
 }
 
-/// The rows of all parts, one after the other. Each keeps an id of its own, by which dropout draws its masks; the rows
-/// of the first part keep theirs.
+/// The rows of all parts, taken in turn, so that the first few are of every part: token similarity is looked at on those.
+/// Each keeps an id of its own, by which dropout draws its masks; the rows of the first part keep theirs.
 pub fn join(parts: Vec<Dataset>) -> Dataset {
     if parts.len() < 2 {
         return parts.into_iter().next().unwrap_or_default();
     }
     let mut all = Dataset::default();
+    let mut queues = Vec::new();
     for (part, data) in (0u64..).zip(parts) {
-        all.rows.extend(data.rows.into_iter().map(|mut row| {
-            row.row.sample |= part << ROW_BITS;
-            row
-        }));
         let told = data.notes.into_iter().map(|note| format!("{}: {note}", data.place));
         all.notes.extend(told);
         all.parts.push(data.place);
+        queues.push(data.rows.into_iter().map(move |mut row| {
+            row.row.sample |= part << ROW_BITS;
+            row
+        }));
+    }
+    loop {
+        let before = all.rows.len();
+        all.rows.extend(queues.iter_mut().filter_map(Iterator::next));
+        if all.rows.len() == before {
+            break;
+        }
     }
     all.place = all.parts.join(" + ");
     all
@@ -105,9 +137,9 @@ mod tests {
         let mixture = join(vec![data("piqa", &[3, 9]), data("siqa", &[3])]);
         let ids: Vec<u64> = mixture.rows.iter().map(|r| r.row.sample).collect();
         assert_eq!(ids.len(), 3);
-        assert_ne!(ids[0], ids[2], "the same row number of two tasks is two rows");
+        assert_ne!(ids[0], ids[1], "the same row number of two tasks is two rows");
         let origins: Vec<(u64, &str)> = ids.iter().map(|id| mixture.origin(*id)).collect();
-        assert_eq!(origins, [(3, "piqa"), (9, "piqa"), (3, "siqa")]);
+        assert_eq!(origins, [(3, "piqa"), (3, "siqa"), (9, "piqa")]);
         assert_eq!(mixture.place, "piqa + siqa");
         assert_eq!(mixture.notes, ["piqa: cut", "siqa: cut"]);
     }

@@ -145,6 +145,7 @@ pub fn protocol(recipe: &Recipe, model: &Model) -> Option<Protocol> {
 pub fn base(recipe: &Recipe, places: &Places, notes: &mut Vec<String>) -> Result<(Model, Vec<Task>), Error> {
     let tasks: Vec<Task> =
         recipe.source.tasks().iter().map(|task| Task::open(task)).collect::<Result<_, _>>()?;
+    mixture::different(&tasks)?;
     let classes = match (&recipe.source, tasks.as_slice()) {
         (Source::Tasks { protocol: None, .. }, [task]) => class_outputs(task),
         _ => None,

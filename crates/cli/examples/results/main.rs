@@ -26,6 +26,8 @@ pub(crate) struct Suite {
     /// Studies of plain against boosted that are planned: before they are done its verdicts stay open. 0: no claim of the
     /// paper is judged by it.
     pub(crate) planned: usize,
+    /// Tasks on which full fine-tuning is planned beside them.
+    pub(crate) baselines: usize,
     note: &'static str,
 }
 
@@ -39,6 +41,7 @@ pub(crate) const SUITES: [Suite; 4] = [
         unit: "the task's first metric",
         has_far: false,
         planned: 32,
+        baselines: 8,
         note: "",
     },
     Suite {
@@ -49,7 +52,9 @@ pub(crate) const SUITES: [Suite; 4] = [
         unit: "log-likelihood a token of the gold answer",
         has_far: true,
         planned: 2,
-        note: "A model of this size writes hardly a right answer, so the likelihood of the gold answer is compared. ",
+        baselines: 0,
+        note: "A model of this size writes hardly a right answer, so the likelihood of the gold answer is compared, and of \
+               GSM8K's worked solution. ",
     },
     Suite {
         folder: "language",
@@ -59,6 +64,7 @@ pub(crate) const SUITES: [Suite; 4] = [
         unit: "share of right choices",
         has_far: true,
         planned: 2,
+        baselines: 0,
         note: "",
     },
     Suite {
@@ -69,6 +75,7 @@ pub(crate) const SUITES: [Suite; 4] = [
         unit: "share of right choices",
         has_far: true,
         planned: 0,
+        baselines: 0,
         note: "Method and number of layers are named together. A decoder without its last layers is a damaged model: these \
                studies say what lambda does at a depth, not what the model is worth. ",
     },

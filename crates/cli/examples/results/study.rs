@@ -26,6 +26,8 @@ pub(crate) struct Answer {
     /// Whether the task is one that was learned.
     pub(crate) near: bool,
     pub(crate) metric: String,
+    /// What was read of an answer: `answer`, `reasoning`; empty where nothing was.
+    pub(crate) reading: String,
     /// The second arm; of a sweep, its lambda.
     pub(crate) lambda: String,
     pub(crate) plain: f64,
@@ -86,17 +88,23 @@ impl Study {
         arms.filter_map(|arm| Some((arm["arm"].as_str()?.to_string(), arm["mean"].as_f64()?))).collect()
     }
 
-    /// Of each task that was tested, the first metric.
+    /// Of each task that was tested and each reading of its answers, the first metric.
     pub(crate) fn answers(&self) -> Vec<Answer> {
         self.answers_on("test")
     }
 
-    /// Of each task and pair that a split judged, the first metric.
+    /// Of each task, reading and pair that a split judged, the first metric; of a study of baselines, which holds nothing
+    /// against SIBO, none.
     pub(crate) fn answers_on(&self, split: &str) -> Vec<Answer> {
+        if self.is_baseline() {
+            return vec![];
+        }
         let mut answers: Vec<Answer> = Vec::new();
         for found in list(&self.value["comparisons"]).filter(|c| c["question"]["split"] == split) {
             let new = |answer: &Answer| {
-                answers.iter().all(|own| (&own.task, &own.lambda) != (&answer.task, &answer.lambda))
+                answers.iter().all(|own| {
+                    (&own.task, &own.lambda, &own.reading) != (&answer.task, &answer.lambda, &answer.reading)
+                })
             };
             if let Some(answer) = self.answer(found).filter(new) {
                 answers.push(answer);
@@ -116,6 +124,7 @@ impl Study {
         Some(Answer {
             task: task.into(),
             near: *own == task || list(own).any(|own| own == task),
+            reading: found["question"]["filter"].as_str().filter(|f| *f != "none").unwrap_or_default().into(),
             metric: comparison["metric"].as_str().unwrap_or("score").into(),
             lambda: comparison["b"].as_str()?.trim_start_matches("lambda ").into(),
             plain: mean("a_by_seed"),

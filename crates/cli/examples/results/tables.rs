@@ -51,7 +51,10 @@ fn pairs(studies: &[Study]) -> Table {
                 row.extend([answer.task.as_str().into(), if answer.near { "in" } else { "out" }.into()]);
             }
             row.extend([
-                answer.metric.as_str().into(),
+                match answer.reading.as_str() {
+                    "" => answer.metric.as_str().into(),
+                    reading => format!("{} of the {reading}", answer.metric).into(),
+                },
                 (answer.rows as f64).into(),
                 answer.plain.into(),
                 answer.lambda.as_str().into(),

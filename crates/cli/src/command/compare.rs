@@ -52,7 +52,7 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     let facts = study.announce(&cells, &log, app)?;
     let records = study.run(&cells, &mut log, app)?;
     let derived = study::derive(&records, &pairs)?;
-    let verdict = pairs.first().map(|p| study::sentence(&derived, p) + ".").unwrap_or_default();
+    let verdict = pairs.first().map(|p| study::sentence(&study, &derived, p) + ".").unwrap_or_default();
     let question = if share.is_some() { "Does SIBO help" } else { "Which baseline serves" };
     let finding = Finding {
         title: format!("{question} {} on {}?", study.recipe.model, study.task_names()),

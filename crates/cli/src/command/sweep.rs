@@ -130,7 +130,7 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     let pairs: Vec<Pairing> =
         finalists.windows(2).map(|two| Pairing { a: two[0].name.clone(), b: two[1].name.clone() }).collect();
     let mut shown = study::derive(&tested, &pairs)?;
-    let verdict = verdict(&shown, &tested, &pairs, &winner.name, &choice);
+    let verdict = verdict(&study, &shown, &tested, &pairs, &winner.name, &choice);
     let validation = study::derive(&records, &plain_pairs(&arms, plain))?.without_noise();
     shown.questions.extend(validation.questions);
     shown.signs = validation.signs;
@@ -178,18 +178,29 @@ fn keep(study: &Study, winner: &Arm) -> anyhow::Result<PathBuf> {
 }
 
 /// The winner, what it scored on the test rows, and whether that differs from the best plain combination.
-fn verdict(test: &Derived, tested: &[Record], pairs: &[Pairing], winner: &str, choice: &Choice) -> String {
+fn verdict(
+    study: &Study,
+    test: &Derived,
+    tested: &[Record],
+    pairs: &[Pairing],
+    winner: &str,
+    choice: &Choice,
+) -> String {
     let question = test.questions.first();
     let scores = question.map(|q| cells::scores(tested, q)).unwrap_or_default();
     let value = scores.iter().find(|s| s.arm == winner).map_or(f64::NAN, |s| s.mean);
     let metric = question.map_or("score", |q| q.metric.name());
     let beside = match pairs.first() {
-        Some(pair) => study::sentence(test, pair) + ".",
+        Some(pair) => study::sentence(study, test, pair) + ".",
         None => "No other combination has read the test rows.".into(),
     };
     let by = choice.name();
+    let on = match study.tasks.as_slice() {
+        [_] => String::new(),
+        several => format!(" of {}", several[0].name()),
+    };
     format!(
-        "The winner by validation {by} is {winner}; on the test rows its mean {metric} is {value:.4}. {beside}"
+        "The winner by validation {by} is {winner}; on the test rows{on} its mean {metric} is {value:.4}. {beside}"
     )
 }
 

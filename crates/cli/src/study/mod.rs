@@ -16,7 +16,7 @@ use crate::{interrupt, places, speaker};
 use serde_json::{Value, json};
 use sibo_model::Model;
 use sibo_report::{Block, number, terminal};
-use sibo_tasks::stats::{CompareOptions, Comparison};
+use sibo_tasks::stats::{CompareOptions, Comparison, Verdict};
 use sibo_tasks::{Metric, SplitName, Task};
 use sibo_train::cells::{self, Cell, Judge, Log, Pairing, Question, Record};
 use sibo_train::evaluate::By;
@@ -323,9 +323,37 @@ pub(crate) fn derive(records: &[Record], pairs: &[Pairing]) -> anyhow::Result<De
 }
 
 /// The first question's comparison of a pair, as a sentence.
-pub(crate) fn sentence(derived: &Derived, pair: &Pairing) -> String {
-    let found = derived.comparisons.iter().find(|(_, c)| c.a == pair.a && c.b == pair.b);
-    found.map(|(_, c)| capital(&c.to_string())).unwrap_or_default()
+pub(crate) fn sentence(study: &Study, derived: &Derived, pair: &Pairing) -> String {
+    let of = |task: &Task| {
+        let own = |(q, c): &&(Question, Comparison)| q.task == task.name() && c.a == pair.a && c.b == pair.b;
+        derived.comparisons.iter().find(own).map(|(_, c)| c)
+    };
+    match study.tasks.as_slice() {
+        [task] => of(task).map(|c| capital(&c.to_string())).unwrap_or_default(),
+        several => over_tasks(several.iter().filter_map(|task| Some((task.name(), of(task)?))), pair),
+    }
+}
+
+/// Of a mixture, which tasks tell a pair apart: no metric belongs to all of them.
+fn over_tasks<'a>(found: impl Iterator<Item = (&'a str, &'a Comparison)>, pair: &Pairing) -> String {
+    let mut on: [Vec<&str>; 3] = [vec![], vec![], vec![]];
+    for (task, comparison) in found {
+        let at = match comparison.verdict() {
+            Verdict::NoDifference => 2,
+            Verdict::Better { winner, .. } => usize::from(winner == pair.a),
+        };
+        on[at].push(task);
+    }
+    let all: usize = on.iter().map(Vec::len).sum();
+    let names = |tasks: &[&str]| if tasks.is_empty() { "none".to_string() } else { tasks.join(", ") };
+    format!(
+        "Of the {all} tasks that were learned together, {} is better on {}, {} on {}; not told apart: {}",
+        pair.b,
+        names(&on[0]),
+        pair.a,
+        names(&on[1]),
+        names(&on[2])
+    )
 }
 
 fn capital(text: &str) -> String {

@@ -79,12 +79,14 @@ pub struct Judged {
 }
 
 impl Record {
-    /// Whether a task is one of those that were learned.
+    /// Whether a task is one of those that were learned; yes where it cannot be told any more, because a task's file is gone.
     pub fn learned(&self, task: &str) -> bool {
         let own = &self.recipe["task"];
         let list = own.as_array().map_or(std::slice::from_ref(own), Vec::as_slice);
         // A recipe may name a task by its file; a judgement has the task's own name.
-        let same = |own: &str| own == task || Task::open(own).is_ok_and(|own| own.name() == task);
+        let same = |own: &str| {
+            own == task || (own.ends_with(".toml") && Task::open(own).map_or(true, |own| own.name() == task))
+        };
         list.iter().filter_map(Value::as_str).any(same)
     }
 

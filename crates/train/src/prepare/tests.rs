@@ -131,7 +131,8 @@ fn a_mixture_shares_its_rows_out() {
     // A task's share is what it would give alone.
     let alone = json!({"task": "rte", "protocol": "lm-eval", "training": {"max_train_samples": 5, "validation_rows": 3}});
     let alone = prepare(&recipe(dir.path(), &alone), &places, 0).unwrap();
-    assert_eq!(ready.train.rows[..5], alone.train.rows[..]);
+    let of_rte: Vec<_> = ready.train.rows.iter().step_by(2).collect();
+    assert_eq!(of_rte, alone.train.rows.iter().collect::<Vec<_>>());
     let mut ids: Vec<u64> = whole.train.rows.iter().map(|r| r.row.sample).collect();
     ids.sort_unstable();
     ids.dedup();

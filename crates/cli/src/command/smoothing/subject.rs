@@ -46,7 +46,7 @@ impl Subject {
             }
         };
         let seen =
-            named.or(own).ok_or_else(|| usage("what is looked at? Give --task TASK or --rows FILE"))?;
+            named.or(own).ok_or_else(|| usage("what is looked at? Give --task TASK or --rows FILE (runs of one task or file know their own)"))?;
         for name in &args.adapter {
             adapters.push((name.clone(), app.places.model(name)?));
         }
@@ -84,18 +84,13 @@ fn of_runs(runs: &[&String], args: &Args) -> anyhow::Result<OfRuns> {
     let first = first.ok_or_else(|| usage("give a model or a run"))?;
     let seen = match &first.source {
         Source::Tasks { tasks, .. } => match tasks.as_slice() {
-            [task] => Seen::Task(Box::new(Task::open(task)?)),
-            several => {
-                return Err(usage(format!(
-                    "{} learned a mixture of tasks ({}); say by --task which of them is looked at",
-                    runs[0],
-                    several.join(", ")
-                )));
-            }
+            [task] => Some(Seen::Task(Box::new(Task::open(task)?))),
+            // Which of a mixture's tasks is looked at is for the person to say.
+            _ => None,
         },
-        Source::File { data, .. } => Seen::File(data.clone()),
+        Source::File { data, .. } => Some(Seen::File(data.clone())),
     };
-    Ok((first.model, args.cut.layers.or(first.num_hidden_layers), adapters, Some(seen)))
+    Ok((first.model, args.cut.layers.or(first.num_hidden_layers), adapters, seen))
 }
 
 fn in_words(recipe: &Recipe) -> String {

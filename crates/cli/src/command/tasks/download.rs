@@ -30,7 +30,8 @@ fn fetch(rows: &HubRows, root: &Path, app: &App) -> anyhow::Result<()> {
     let HubRows { repo: name, split, .. } = rows;
     let repo = RepoId::parse(Kind::Dataset, &format!("{name}@{BRANCH}"))
         .ok_or_else(|| anyhow::anyhow!("{name}: no name of a data set, which is org/name"))?;
-    let config = configuration(rows, &app.places.hub_files(&repo)?)?;
+    let files = app.places.hub_files(&repo)?;
+    let config = configuration(rows, &files)?;
     let from = app.places.hub_folder(&repo, &format!("{config}/{split}"))?;
     let folder = root.join(&rows.folder);
     let place = folder.join(split);
@@ -46,9 +47,13 @@ fn fetch(rows: &HubRows, root: &Path, app: &App) -> anyhow::Result<()> {
         std::fs::remove_dir_all(&part).map_err(|e| io(&part, "remove", e))?;
     }
     std::fs::create_dir_all(&part).map_err(|e| io(&part, "make", e))?;
-    for entry in std::fs::read_dir(&from).map_err(|e| io(&from, "read", e))?.flatten() {
-        let to = part.join(entry.file_name());
-        std::fs::copy(entry.path(), &to).map_err(|e| io(&to, "write", e))?;
+    // By the hub's list: a cache may hold fewer.
+    let below = format!("{config}/{split}/");
+    for name in
+        files.iter().filter_map(|file| file.strip_prefix(&below)).filter(|name| name.ends_with(".parquet"))
+    {
+        let to = part.join(name);
+        std::fs::copy(from.join(name), &to).map_err(|e| io(&from.join(name), "copy", e))?;
     }
     std::fs::rename(&part, &place).map_err(|e| io(&place, "move into place", e))?;
     app.out.note(format!("{name}, {config}, {split}: {}", place.display()));
