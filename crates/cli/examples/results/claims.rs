@@ -55,7 +55,7 @@ fn scores(table: &mut Table, suite: &Suite, studies: &[&Study]) {
 
 fn gains(studies: &[&Study], near: bool) -> Vec<f64> {
     let answers = studies.iter().flat_map(|s| s.answers());
-    answers.filter(|a| a.near == near && a.reading != "reasoning").map(|a| a.difference.estimate).collect()
+    answers.filter(|a| a.near == near && !a.reading.ends_with("reasoning")).map(|a| a.difference.estimate).collect()
 }
 
 /// Over-smoothing falls, and what that has to do with the score.

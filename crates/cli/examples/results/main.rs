@@ -53,8 +53,8 @@ pub(crate) const SUITES: [Suite; 4] = [
         has_far: true,
         planned: 2,
         baselines: 0,
-        note: "A model of this size writes hardly a right answer, so the likelihood of the gold answer is compared, and of \
-               GSM8K's worked solution. ",
+        note: "A model of this size writes hardly a right answer, so the likelihood of the gold answer is compared, and of a \
+               solution that another model wrote, on the rows where that came to the right answer (others-reasoning). ",
     },
     Suite {
         folder: "language",
