@@ -55,7 +55,10 @@ fn scores(table: &mut Table, suite: &Suite, studies: &[&Study]) {
 
 fn gains(studies: &[&Study], near: bool) -> Vec<f64> {
     let answers = studies.iter().flat_map(|s| s.answers());
-    answers.filter(|a| a.near == near && !a.reading.ends_with("reasoning")).map(|a| a.difference.estimate).collect()
+    answers
+        .filter(|a| a.near == near && !a.reading.ends_with("reasoning"))
+        .map(|a| a.difference.estimate)
+        .collect()
 }
 
 /// Over-smoothing falls, and what that has to do with the score.
@@ -146,11 +149,14 @@ fn larger(table: &mut Table, all: &[(&Suite, Vec<Study>)]) {
     let estimate = a.estimate - b.estimate;
     let interval =
         stats::Interval { estimate, low: estimate - half, high: estimate + half, level: stats::LEVEL };
-    let measured = "gain in accuracy, in distribution, - gain on GLUE's tasks that measure accuracy";
+    let measured = format!(
+        "gain in accuracy, in distribution ({:+.4}), - gain on GLUE's tasks that measure accuracy ({:+.4})",
+        a.estimate, b.estimate
+    );
     let found = judge(&interval, 1.0, 0.0);
     let verdict = opened(done + others_done, suite.planned + other.planned, found);
     let tests = reasoning.len() + glue.len();
-    table.push(row(suite, "gains are larger on reasoning", measured, tests, between(interval), verdict));
+    table.push(row(suite, "gains are larger on reasoning", &measured, tests, between(interval), verdict));
 }
 
 /// A verdict, or that it is open until all studies are done.

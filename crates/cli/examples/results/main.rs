@@ -54,7 +54,8 @@ pub(crate) const SUITES: [Suite; 4] = [
         planned: 2,
         baselines: 0,
         note: "A model of this size writes hardly a right answer, so the likelihood of the gold answer is compared, and of a \
-               solution that another model wrote, on the rows where that came to the right answer (others-reasoning). ",
+               solution that another model wrote, on the rows where that came to the right answer (others-reasoning); what the untouched base gives stands in \
+               `runs/language/README.md`. ",
     },
     Suite {
         folder: "language",

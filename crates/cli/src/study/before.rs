@@ -39,6 +39,8 @@ impl Study {
         let mut facts: Vec<(String, String)> =
             self.base.arch().damage().map(|damage| ("Model".into(), damage)).into_iter().collect();
         let judges = cells.first().map(|c| c.judges.as_slice()).unwrap_or_default();
+        // Tasks of which the same can be told share a line.
+        let mut least: Vec<(Vec<&str>, String)> = Vec::new();
         for judge in judges {
             let (rows, task) = (self.rows(judge)?.examples.len(), Task::open(&judge.task)?);
             anyhow::ensure!(
@@ -50,15 +52,20 @@ impl Study {
             if judge.by == By::Likelihood || !self.metrics(&task).iter().any(|m| m.is_share()) {
                 continue;
             }
-            let least = cells::expect(rows, seeds)?;
+            let smallest = cells::expect(rows, seeds)?;
             let text = format!(
-                "about {least:.3} in accuracy ({rows} rows, {each}; found in 80 of 100 such studies, at an accuracy of 0.8)"
+                "about {smallest:.3} in accuracy ({rows} rows, {each}; found in 80 of 100 such studies, at an accuracy of 0.8)"
             );
-            app.out.note(format!(
-                "smallest difference that can be told apart on {}, {}: {text}",
-                judge.task, judge.split
-            ));
-            facts.push((format!("Smallest difference that can be told apart, {}", judge.task), text));
+            match least.iter_mut().find(|(_, own)| *own == text) {
+                Some((tasks, _)) => tasks.push(&judge.task),
+                None => least.push((vec![&judge.task], text)),
+            }
+        }
+        let split = judges.first().map(|judge| judge.split.to_string()).unwrap_or_default();
+        for (tasks, text) in least {
+            let tasks = tasks.join(", ");
+            app.out.note(format!("smallest difference that can be told apart on {tasks}, {split}: {text}"));
+            facts.push((format!("Smallest difference that can be told apart, {tasks}"), text));
         }
         facts.extend(self.leaks(judges, app)?);
         Ok(facts)
