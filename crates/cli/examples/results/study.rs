@@ -37,12 +37,12 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// Which of the two is better, where rows and seeds tell them apart.
-    pub(crate) fn verdict(&self) -> &'static str {
+    /// Which of the two is better, where rows and seeds tell them apart; `second` is what the second is called.
+    pub(crate) fn verdict(&self, second: &str) -> String {
         match (self.difference.holds_zero(), self.difference.estimate > 0.0) {
-            (true, _) => "not told apart",
-            (false, true) => "SIBO better",
-            (false, false) => "plain better",
+            (true, _) => "not told apart".into(),
+            (false, true) => format!("{second} better"),
+            (false, false) => "plain better".into(),
         }
     }
 

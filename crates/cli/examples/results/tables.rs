@@ -60,7 +60,7 @@ fn pairs(studies: &[Study]) -> Table {
                 answer.lambda.as_str().into(),
                 answer.boosted.into(),
                 between(answer.difference),
-                answer.verdict().into(),
+                answer.verdict("SIBO").into(),
                 of(PLAIN).into(),
                 of(&answer.boosted_arm()).into(),
             ]);

@@ -53,13 +53,14 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
         true => sibo_tasks::names().map(Task::named).collect::<Result<_, _>>()?,
         false => args.tasks.iter().map(|name| Task::open(name)).collect::<Result<_, _>>()?,
     };
-    if args.download {
-        for task in &opened {
-            download::missing(task, root, app)?;
-        }
-    }
     let find = |task: Task| Found { here: SplitName::ALL.map(|split| look(&task, root, split)), task };
-    let list: Vec<Found> = opened.into_iter().map(find).collect();
+    let mut list: Vec<Found> = opened.into_iter().map(find).collect();
+    if args.download {
+        for found in &list {
+            download::fetch_all(&found.task, &found.missing(), root, app)?;
+        }
+        list = list.into_iter().map(|found| find(found.task)).collect();
+    }
     if app.out.json() {
         let rows: Vec<Value> = list.iter().map(|found| found.as_json(root)).collect();
         app.out.result(Value::from(rows).to_string());
@@ -198,11 +199,15 @@ impl Found {
         lines.join("\n")
     }
 
+    /// Splits that are not found.
+    fn missing(&self) -> Vec<SplitName> {
+        let splits = SplitName::ALL.into_iter().zip(&self.here);
+        splits.filter(|(_, here)| matches!(here, Here::NotFound)).map(|(split, _)| split).collect()
+    }
+
     /// Ways to get the files of splits that are not found; empty where nothing is missing.
     fn how_to_get(&self, root: &Path) -> Vec<String> {
-        let splits = SplitName::ALL.into_iter().zip(&self.here);
-        let missing: Vec<SplitName> =
-            splits.filter(|(_, here)| matches!(here, Here::NotFound)).map(|(split, _)| split).collect();
+        let missing = self.missing();
         let mut ways = Vec::new();
         if scripted(self.task.name(), &missing) {
             ways.push(format!("scripts/get-data {} --into {}", self.task.name(), root.display()));

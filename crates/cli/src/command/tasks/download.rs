@@ -1,7 +1,7 @@
 //! Rows of the Hub below the data folder, where a task looks for them.
 
 use crate::app::App;
-use sibo_tasks::{Error, HubRows, SplitName, Task, Wanted};
+use sibo_tasks::{HubRows, SplitName, Task};
 use sibo_text::hub::{Kind, RepoId};
 use std::path::Path;
 
@@ -10,14 +10,11 @@ use std::path::Path;
 const BRANCH: &str = "refs/convert/parquet";
 
 /// Fetches the splits of a task that are not below `root`.
-pub(super) fn missing(task: &Task, root: &Path, app: &App) -> anyhow::Result<()> {
-    let one = Wanted { limit: Some(1), ..Wanted::default() };
-    let absent = |split: &SplitName| matches!(task.load(root, *split, &one), Err(Error::NoData { .. }));
-    let splits: Vec<SplitName> = SplitName::ALL.into_iter().filter(absent).collect();
+pub(super) fn fetch_all(task: &Task, splits: &[SplitName], root: &Path, app: &App) -> anyhow::Result<()> {
     if splits.is_empty() {
         return Ok(());
     }
-    let all = task.hub_rows(&splits);
+    let all = task.hub_rows(splits);
     anyhow::ensure!(
         !all.is_empty(),
         "{}: the hub has no data set that this task knows; `sibo tasks {0}` says which files it looks for",
