@@ -6,12 +6,14 @@
 
 mod decode;
 mod head;
+mod kept;
 
 use crate::drop;
 use crate::isa::isa;
 use crate::split::{length, same_shape};
-use crate::{Rows, awake, work};
+use crate::{Rows, awake};
 use head::{Gradients, Head, Shared};
+pub use kept::{BLOCK, KvBlock};
 use rayon::prelude::*;
 
 /// What all sequences of a batch share.
@@ -56,8 +58,8 @@ pub struct CachedSeq<'a> {
     pub q_start: usize,
     /// The number of its queries: the last `q_len` of the `k_len` positions.
     pub q_len: usize,
-    /// Keys and values in the order of the positions, each block (some, G * C): together k_len.
-    pub blocks: Vec<(&'a [f32], &'a [f32])>,
+    /// Keys and values in the order of the positions, all but the last block full: together k_len.
+    pub blocks: Vec<&'a KvBlock>,
     /// The number of positions.
     pub k_len: usize,
 }
@@ -181,7 +183,8 @@ pub fn cached(shape: &AttnShape, seqs: &[CachedSeq], q: &Rows, o: &mut Rows) {
     // SAFETY: the sequences' query rows do not overlap (checked above), and each task has columns of its own.
     awake::share(groups.len(), |i| unsafe { decode::group(isa, shape, groups[i].0, groups[i].1, q, o) });
     for s in many {
-        let (k, v) = (joined(s, |b| b.0), joined(s, |b| b.1));
+        let (mut k, mut v) = (vec![], vec![]);
+        s.blocks.iter().for_each(|b| b.unpack(&mut k, &mut v));
         (0..shape.heads).into_par_iter().for_each(|head| {
             let head = Head {
                 isa,
@@ -202,22 +205,19 @@ pub fn cached(shape: &AttnShape, seqs: &[CachedSeq], q: &Rows, o: &mut Rows) {
     }
 }
 
-/// All blocks of one side end to end.
-fn joined<'a>(s: &CachedSeq<'a>, side: impl Fn(&(&'a [f32], &'a [f32])) -> &'a [f32]) -> Vec<f32> {
-    s.blocks.iter().map(side).collect::<Vec<_>>().concat()
-}
-
 #[track_caller]
 fn check_cached(shape: &AttnShape, seqs: &[CachedSeq], rows: usize) {
     let mut end = 0;
     for s in seqs {
-        for (k, v) in &s.blocks {
-            length("v", v.len(), k.len());
-            assert!(k.len().is_multiple_of(shape.kv_width()), "a block of keys ends inside a position");
+        for (i, block) in s.blocks.iter().enumerate() {
+            assert!(
+                block.fits(shape) && block.is_like(s.blocks[0]),
+                "a block of keys of other heads or numbers"
+            );
+            assert!(block.len() == BLOCK || i + 1 == s.blocks.len(), "a block before the last is not full");
+            block.count_read();
         }
-        let kept: usize = s.blocks.iter().map(|(k, _)| k.len()).sum();
-        length("k", kept, s.k_len * shape.kv_width());
-        work::add_bytes(2 * size_of::<f32>() * kept);
+        length("k", s.blocks.iter().map(|b| b.len()).sum(), s.k_len);
         assert!(s.q_len <= s.k_len, "{} queries but {} positions", s.q_len, s.k_len);
         assert!(
             s.q_start >= end && s.q_start + s.q_len <= rows,

@@ -18,7 +18,7 @@ use crate::pool::Lasting;
 use crate::{gemm, work};
 pub use code::{Bits, Encoded, encode};
 use pack::By;
-pub(crate) use pack::round;
+pub(crate) use pack::{round, round_to_bf16};
 use panels::Panels;
 use rayon::prelude::*;
 pub use store::Store;

@@ -55,7 +55,7 @@ impl Attention {
         let shape = cx.arch.attention();
         if let Some(cache) = cache {
             let fresh = cache.is_empty();
-            cache.extend(&cx.batch.seqs, &k, &v);
+            cache.extend(&shape, &cx.batch.seqs, &k, &v);
             if fresh {
                 let mut lse = vec![0.0; n.rows() * cx.arch.heads];
                 attention::forward(&shape, &cx.batch.seqs, &q, &k, &v, None, &mut o, &mut lse);

@@ -2,84 +2,61 @@
 //! the block that it goes on writing, and the choices of one question share all of its prompt.
 
 use sibo_kernels::Rows;
-use sibo_kernels::attention::{CachedSeq, Seq};
+use sibo_kernels::attention::{AttnShape, CachedSeq, KvBlock, Seq};
+use sibo_kernels::frozen::Compute;
+use std::ops::Range;
 use std::sync::Arc;
-
-/// Positions in a block.
-const BLOCK: usize = 64;
-
-/// Keys and values (some, G C) of up to [`BLOCK`] positions.
-struct KvBlock {
-    k: Vec<f32>,
-    v: Vec<f32>,
-}
-
-impl KvBlock {
-    fn new(width: usize) -> Self {
-        KvBlock { k: Vec::with_capacity(BLOCK * width), v: Vec::with_capacity(BLOCK * width) }
-    }
-}
-
-impl Clone for KvBlock {
-    /// A copy with room for the whole block: it is made in order to go on.
-    fn clone(&self) -> Self {
-        let grown = |values: &Vec<f32>| {
-            let mut copy = Vec::with_capacity(values.capacity());
-            copy.extend_from_slice(values);
-            copy
-        };
-        KvBlock { k: grown(&self.k), v: grown(&self.v) }
-    }
-}
 
 /// Keys and values of one row.
 #[derive(Clone, Default)]
 pub(crate) struct KvRow {
+    /// All but the last are full.
     blocks: Vec<Arc<KvBlock>>,
     /// Positions in all blocks.
     len: usize,
 }
 
 impl KvRow {
-    /// Appends keys and values (n, G C).
-    fn extend(&mut self, mut k: &[f32], mut v: &[f32], width: usize) {
-        self.len += k.len() / width;
-        while !k.is_empty() {
-            let room = BLOCK * width - self.blocks.last().map_or(BLOCK * width, |b| b.k.len());
-            if room == 0 {
-                self.blocks.push(Arc::new(KvBlock::new(width)));
-                continue;
-            }
-            let count = room.min(k.len());
-            let ((k_now, k_rest), (v_now, v_rest)) = (k.split_at(count), v.split_at(count));
-            if let Some(last) = self.blocks.last_mut() {
-                let last = Arc::make_mut(last);
-                last.k.extend_from_slice(k_now);
-                last.v.extend_from_slice(v_now);
-            }
-            (k, v) = (k_rest, v_rest);
+    /// Appends these rows of keys and values (T, G C) to blocks, the new ones of which `block` makes.
+    fn extend(&mut self, k: &Rows, v: &Rows, mut rows: Range<usize>, block: impl Fn() -> KvBlock) {
+        self.len += rows.len();
+        while !rows.is_empty() {
+            rows.start += match self.blocks.last_mut() {
+                // A block that another row shares is copied first.
+                Some(last) if last.has_room() => Arc::make_mut(last).append(k, v, rows.clone()),
+                _ => {
+                    self.blocks.push(Arc::new(block()));
+                    0
+                }
+            };
         }
     }
 }
 
 /// Keys and values of one layer, for each row.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct KvLayer {
     pub(crate) rows: Vec<KvRow>,
+    /// What they are kept in.
+    compute: Compute,
 }
 
 impl KvLayer {
+    /// Rows without a token.
+    pub(crate) fn new(rows: usize, compute: Compute) -> KvLayer {
+        KvLayer { rows: vec![KvRow::default(); rows], compute }
+    }
+
     /// Whether no row has a token yet.
     pub(crate) fn is_empty(&self) -> bool {
         self.rows.iter().all(|row| row.len == 0)
     }
 
     /// Appends the new keys and values (T, G C) to each row's.
-    pub(crate) fn extend(&mut self, seqs: &[Seq], k: &Rows, v: &Rows) {
-        let width = k.width();
+    pub(crate) fn extend(&mut self, shape: &AttnShape, seqs: &[Seq], k: &Rows, v: &Rows) {
+        let block = || KvBlock::new(shape.kv_heads, shape.head_dim, self.compute);
         for (seq, row) in seqs.iter().zip(&mut self.rows) {
-            let range = seq.start * width..(seq.start + seq.len) * width;
-            row.extend(&k.data()[range.clone()], &v.data()[range], width);
+            row.extend(k, v, seq.start..seq.start + seq.len, block);
         }
     }
 
@@ -87,7 +64,7 @@ impl KvLayer {
     pub(crate) fn sequences(&self, seqs: &[Seq]) -> Vec<CachedSeq<'_>> {
         let rows = seqs.iter().zip(&self.rows);
         rows.map(|(seq, row)| {
-            let blocks = row.blocks.iter().map(|b| (b.k.as_slice(), b.v.as_slice())).collect();
+            let blocks = row.blocks.iter().map(Arc::as_ref).collect();
             CachedSeq { q_start: seq.start, q_len: seq.len, blocks, k_len: row.len }
         })
         .collect()
@@ -97,25 +74,44 @@ impl KvLayer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sibo_kernels::attention::{self, BLOCK};
 
-    fn all(row: &KvRow) -> Vec<f32> {
-        row.blocks.iter().flat_map(|b| b.k.clone()).collect()
+    const SHAPE: AttnShape = AttnShape { heads: 3, kv_heads: 1, head_dim: 5, causal: true, scale: 0.7 };
+
+    fn values(rows: usize, width: usize, seed: usize) -> Rows {
+        let values: Vec<f32> =
+            (0..rows * width).map(|i| ((i * 37 + seed * 11) % 29) as f32 / 9.0 - 1.4).collect();
+        Rows::from_slice(&values, width)
+    }
+
+    /// What a query sees of a row: a sum over all of its keys and values.
+    fn look(row: &KvRow) -> Vec<f32> {
+        let layer = KvLayer { rows: vec![row.clone()], compute: Compute::F32 };
+        let mut o = Rows::zeros(1, 15);
+        attention::cached(&SHAPE, &layer.sequences(&[Seq { start: 0, len: 1 }]), &values(1, 15, 5), &mut o);
+        o.data().to_vec()
+    }
+
+    fn extend(row: &mut KvRow, k: &Rows, rows: Range<usize>) {
+        row.extend(k, k, rows, || KvBlock::new(1, 5, Compute::F32));
     }
 
     #[test]
     fn a_row_that_splits_shares_what_is_full_and_copies_what_grows() {
-        let width = 3;
-        let values: Vec<f32> = (0..width * (2 * BLOCK + 5)).map(|i| i as f32).collect();
+        let (len, k) = (2 * BLOCK + 5, values(2 * BLOCK + 7, 5, 1));
         let mut row = KvRow::default();
-        for part in values.chunks(width * 50) {
-            row.extend(part, part, width);
+        for start in (0..len).step_by(50) {
+            extend(&mut row, &k, start..(start + 50).min(len));
         }
-        assert_eq!((row.len, all(&row)), (2 * BLOCK + 5, values.clone()));
+        let before = look(&row);
         let mut other = row.clone();
-        other.extend(&[-1.0; 3], &[-2.0; 3], width);
-        assert_eq!(all(&row), values, "the copy wrote into the original");
-        assert_eq!(all(&other), [values, vec![-1.0; 3]].concat());
+        extend(&mut other, &k, len..len + 2);
+        assert_eq!(look(&row), before, "the copy wrote into the original");
+        let mut whole = KvRow::default();
+        extend(&mut whole, &k, 0..len + 2);
+        assert_eq!(look(&other), look(&whole));
+        assert_ne!(look(&other), before);
         let shared = row.blocks.iter().zip(&other.blocks).filter(|(a, b)| Arc::ptr_eq(a, b)).count();
-        assert_eq!((shared, other.blocks.len()), (2, 3));
+        assert_eq!((row.len, shared, other.blocks.len()), (len, 2, 3));
     }
 }

@@ -16,7 +16,7 @@ pub struct Decoder<'m> {
 impl<'m> Decoder<'m> {
     /// `rows` empty rows.
     pub fn new(model: &'m Model, rows: usize) -> Self {
-        let layer = KvLayer { rows: vec![KvRow::default(); rows] };
+        let layer = KvLayer::new(rows, model.params.compute());
         Decoder { model, layers: vec![layer; model.layers.len()], past: vec![0; rows] }
     }
 

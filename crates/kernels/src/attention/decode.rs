@@ -1,9 +1,9 @@
-//! Attention of a few new queries over kept keys and values: nothing is packed, because every key is read once for
-//! each query. The query heads that share a key/value head run together, so that it is read once for all of them.
+//! Attention of a few new queries over kept keys and values: nothing is packed. The query heads that share a key/value
+//! head run together, those of all new queries of a sequence, so that a key and a value are read once for all of them.
 
-use super::head::{Shared, exponentials, multiply};
+use super::head::{Shared, exponentials};
+use super::kept::{BLOCK, HeadPart, Number, Numbers};
 use super::{AttnShape, CachedSeq};
-use crate::gemm::{FewRows, Strided};
 use crate::isa::{Isa, kernel};
 use crate::math::madd;
 use crate::{Rows, work};
@@ -11,69 +11,116 @@ use crate::{Rows, work};
 /// Up to this many new queries of a sequence run here; more of them pay for packing.
 pub(super) const FEW_QUERIES: usize = 16;
 
+const CACHE_LINE: usize = 64;
+
+/// Rows that are added up together: a row of what they weigh is read once for all of them.
+const TOGETHER: usize = 4;
+/// Columns of each of them whose sums stay in registers meanwhile, and how many where fewer are left.
+const WIDE: usize = 64;
+const LANES: usize = 16;
+
+/// Rows that are weighed, and what will be read after them in the same order: it is fetched meanwhile.
+#[derive(Clone, Copy)]
+struct Reads<'a, N> {
+    now: &'a [N],
+    next: &'a [N],
+}
+
+/// How many rows are weighed, how many columns of each, and how far apart the rows lie.
+#[derive(Clone, Copy)]
+struct Size {
+    count: usize,
+    width: usize,
+    row: usize,
+}
+
 kernel!(
-    /// out (rows, `c`) += p v: row r of p starts at `r * p_row` and has `count` values, row j of v at `j * v_row`.
-    fn weigh(p: &[f32], p_row: usize, count: usize, v: &[f32], v_row: usize, out: &mut [f32], c: usize) = weigh_body
+    /// y += p x, for as many rows as y has: one begins every `y.1` values, and one of p every `p.1`.
+    fn weigh_f32(p: (&[f32], usize), x: Reads<f32>, size: Size, y: (&mut [f32], usize)) = weigh
+);
+
+kernel!(
+    /// The same, x in bf16.
+    fn weigh_bf16(p: (&[f32], usize), x: Reads<u16>, size: Size, y: (&mut [f32], usize)) = weigh
 );
 
 #[inline(always)]
-fn weigh_body<const FMA: bool>(
-    p: &[f32],
-    p_row: usize,
-    count: usize,
-    v: &[f32],
-    v_row: usize,
-    out: &mut [f32],
-    c: usize,
+fn weigh<const FMA: bool>(
+    (p, p_row): (&[f32], usize),
+    x: Reads<impl Number>,
+    size: Size,
+    (y, y_row): (&mut [f32], usize),
 ) {
-    let mut first = 0;
-    for out in out.chunks_mut(4 * c) {
-        let p = &p[first * p_row..];
-        match out.len() / c {
-            1 => weigh_rows::<FMA, 1>((p, p_row), count, (v, v_row), out, c),
-            2 => weigh_rows::<FMA, 2>((p, p_row), count, (v, v_row), out, c),
-            3 => weigh_rows::<FMA, 3>((p, p_row), count, (v, v_row), out, c),
-            _ => weigh_rows::<FMA, 4>((p, p_row), count, (v, v_row), out, c),
+    for (p, y) in p.chunks(TOGETHER * p_row).zip(y.chunks_mut(TOGETHER * y_row)) {
+        match y.len().div_ceil(y_row) {
+            1 => weigh_rows::<FMA, 1>((p, p_row), x, size, (y, y_row)),
+            2 => weigh_rows::<FMA, 2>((p, p_row), x, size, (y, y_row)),
+            3 => weigh_rows::<FMA, 3>((p, p_row), x, size, (y, y_row)),
+            _ => weigh_rows::<FMA, TOGETHER>((p, p_row), x, size, (y, y_row)),
         }
-        first += 4;
     }
 }
 
-/// The same for R rows: a row of v is read once for all of them.
+/// The same for R rows: as many columns at a time as fit into registers.
 #[inline(always)]
 fn weigh_rows<const FMA: bool, const R: usize>(
     (p, p_row): (&[f32], usize),
-    count: usize,
-    (v, v_row): (&[f32], usize),
-    out: &mut [f32],
-    c: usize,
+    x: Reads<impl Number>,
+    size: Size,
+    (y, y_row): (&mut [f32], usize),
 ) {
-    /// Values of each row that stay in registers over all of p.
-    const WIDE: usize = 64;
-    let whole = c / WIDE * WIDE;
-    let p: [&[f32]; R] = std::array::from_fn(|r| &p[r * p_row..r * p_row + count]);
-    for at in (0..whole).step_by(WIDE) {
-        let mut sums: [[f32; WIDE]; R] =
-            std::array::from_fn(|r| *out[r * c + at..].first_chunk().expect("a row has whole parts"));
-        for j in 0..count {
-            let v: &[f32; WIDE] = v[j * v_row + at..].first_chunk().expect("a row has whole parts");
-            for (sums, p) in sums.iter_mut().zip(p) {
-                for (sum, v) in sums.iter_mut().zip(v) {
-                    *sum = madd::<FMA>(p[j], *v, *sum);
-                }
+    let p: [&[f32]; R] = std::array::from_fn(|r| &p[r * p_row..r * p_row + size.count]);
+    let mut at = 0;
+    while at + WIDE <= size.width {
+        weigh_columns::<FMA, R, WIDE>(p, x, size.row, (&mut *y, y_row), at);
+        at += WIDE;
+    }
+    while at + LANES <= size.width {
+        weigh_columns::<FMA, R, LANES>(p, x, size.row, (&mut *y, y_row), at);
+        at += LANES;
+    }
+    while at < size.width {
+        weigh_columns::<FMA, R, 1>(p, x, size.row, (&mut *y, y_row), at);
+        at += 1;
+    }
+}
+
+/// Columns `at..at + W`, whose sums stay in registers.
+#[inline(always)]
+fn weigh_columns<const FMA: bool, const R: usize, const W: usize>(
+    p: [&[f32]; R],
+    Reads { now, next }: Reads<impl Number>,
+    row: usize,
+    (y, y_row): (&mut [f32], usize),
+    at: usize,
+) {
+    let mut sums: [[f32; W]; R] =
+        std::array::from_fn(|r| *y[r * y_row + at..].first_chunk().expect("the columns lie inside the row"));
+    for j in 0..p[0].len() {
+        let x: &[_; W] = now[j * row + at..].first_chunk().expect("the columns lie inside the row");
+        fetch::<_, W>(next, j * row + at);
+        for (sums, p) in sums.iter_mut().zip(p) {
+            for (sum, x) in sums.iter_mut().zip(x) {
+                *sum = madd::<FMA>(p[j], x.to_f32(), *sum);
             }
         }
-        for (r, sums) in sums.iter().enumerate() {
-            out[r * c + at..r * c + at + WIDE].copy_from_slice(sums);
-        }
     }
-    for (p, out) in p.iter().zip(out.chunks_exact_mut(c)) {
-        for (p, row) in p.iter().zip(v.chunks(v_row)) {
-            for (sum, v) in out[whole..].iter_mut().zip(&row[whole..]) {
-                *sum = madd::<FMA>(*p, *v, *sum);
-            }
-        }
+    for (r, sums) in sums.iter().enumerate() {
+        y[r * y_row + at..][..W].copy_from_slice(sums);
     }
+}
+
+/// Fetches values `at..at + W` into the first-level cache, where there are such.
+#[inline(always)]
+fn fetch<N, const W: usize>(x: &[N], at: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for line in (0..W * size_of::<N>()).step_by(CACHE_LINE) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: fetching reads nothing and faults nowhere.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(x.as_ptr().wrapping_add(at).cast::<i8>().wrapping_add(line)) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (x, at);
 }
 
 /// The heads of `s` that share key/value head `kv_head`.
@@ -81,57 +128,67 @@ fn weigh_rows<const FMA: bool, const R: usize>(
 /// # Safety
 /// The sequence was checked against q and o, and no other task touches these heads' columns of its rows of o.
 pub(super) unsafe fn group(isa: Isa, shape: &AttnShape, s: &CachedSeq, kv_head: usize, q: &Rows, o: Shared) {
-    let (group, c, width) = (shape.group(), shape.head_dim, shape.kv_width());
-    let mut tile = Rows::scratch(group, s.k_len);
-    let mut sums = Vec::with_capacity(group);
-    let (q_column, kv_column) = (kv_head * group * c, kv_head * c);
-    for i in 0..s.q_len {
-        let seen = if shape.causal { s.k_len - s.q_len + i + 1 } else { s.k_len };
-        let x = Strided::rows(&q.row(s.q_start + i)[q_column..], c);
-        let scores = &mut tile.data_mut()[..group * seen];
-        for (at, count, (k, _)) in blocks(s, width, seen) {
-            let few = FewRows {
-                rows: group,
-                columns: count,
-                depth: c,
-                alpha: shape.scale,
-                x,
-                w: Strided::rows(&k[kv_column..], width),
-                beta: 0.0,
-                y: scores[at..].as_mut_ptr(),
-                y_row: seen,
-            };
-            // SAFETY: the block holds `count` rows of keys, and the tile `group` rows of `seen` scores, of which
-            // these are columns `at..at + count`.
-            unsafe { few.run(isa) };
+    let parts: Vec<HeadPart> = s.blocks.iter().map(|block| block.head(kv_head)).collect();
+    let (group, c) = (shape.group(), shape.head_dim);
+    let (rows, column) = (s.q_len * group, kv_head * group * c);
+    // The queries (rows, C), those of one position one after another; their sums later.
+    let mut few = Rows::scratch(rows, c);
+    for (i, to) in few.data_mut().chunks_exact_mut(group * c).enumerate() {
+        for (to, x) in to.iter_mut().zip(&q.row(s.q_start + i)[column..]) {
+            *to = shape.scale * x;
         }
-        // SAFETY: the caller's promise.
-        let out = unsafe { o.values(s.q_start + i, q_column, group * c) };
-        out.fill(0.0);
-        for row in scores.chunks_exact_mut(seen) {
-            let (_, sum) = exponentials(isa, row);
-            sums.push(sum);
-        }
-        for (at, count, (_, v)) in blocks(s, width, seen) {
-            weigh(isa, &scores[at..], seen, count, &v[kv_column..], width, out, c);
-        }
-        for (out, sum) in out.chunks_exact_mut(c).zip(sums.drain(..)) {
-            multiply(isa, 1.0 / sum, out);
-        }
-        work::add_f32(group * seen * c);
     }
+    let (weights, sums) = weights(isa, shape, s, &parts, &few);
+    few.data_mut().fill(0.0);
+    for (b, part) in parts.iter().enumerate() {
+        let next = parts.get(b + 1).unwrap_or(part).values;
+        let p = (&weights.data()[b * BLOCK..], weights.width());
+        let size = Size { count: s.blocks[b].len(), width: c, row: c };
+        part.values.weigh(next, isa, p, size, (few.data_mut(), c));
+    }
+    for (i, (from, sums)) in few.data().chunks_exact(group * c).zip(sums.chunks_exact(group)).enumerate() {
+        // SAFETY: the caller's promise.
+        let out = unsafe { o.values(s.q_start + i, column, group * c) };
+        for ((out, from), sum) in out.chunks_exact_mut(c).zip(from.chunks_exact(c)).zip(sums) {
+            for (out, x) in out.iter_mut().zip(from) {
+                *out = x * (1.0 / sum);
+            }
+        }
+    }
+    work::add_f32(rows * s.k_len * c);
 }
 
-/// First position, number of positions and contents of each block that a query sees.
-fn blocks<'a>(
-    s: &'a CachedSeq,
-    width: usize,
-    seen: usize,
-) -> impl Iterator<Item = (usize, usize, (&'a [f32], &'a [f32]))> {
-    let mut at = 0;
-    s.blocks.iter().filter_map(move |(k, v)| {
-        let (first, count) = (at, (k.len() / width).min(seen - at));
-        at += count;
-        (count > 0).then_some((first, count, (*k, *v)))
-    })
+/// e^score of each of these queries (rows, C) for every position, zero for what it does not see, and each row's sum.
+/// What stands beyond the last position means nothing.
+fn weights(isa: Isa, shape: &AttnShape, s: &CachedSeq, parts: &[HeadPart], q: &Rows) -> (Rows, Vec<f32>) {
+    let (group, c, row) = (shape.group(), shape.head_dim, parts.len() * BLOCK);
+    let mut scores = Rows::zeros(q.rows(), row);
+    for (b, part) in parts.iter().enumerate() {
+        // After the last keys come the first values.
+        let next = parts.get(b + 1).map_or(parts[0].values, |next| next.keys);
+        let y = (&mut scores.data_mut()[b * BLOCK..], row);
+        let size = Size { count: c, width: s.blocks[b].len().next_multiple_of(LANES), row: BLOCK };
+        part.keys.weigh(next, isa, (q.data(), c), size, y);
+        work::add_f32(q.rows() * size.width * c);
+    }
+    let rows = scores.data_mut().chunks_exact_mut(row).enumerate();
+    let sums = rows.map(|(r, scores)| {
+        let seen = if shape.causal { s.k_len - s.q_len + r / group + 1 } else { s.k_len };
+        let (own, hidden) = scores[..s.k_len].split_at_mut(seen);
+        hidden.fill(0.0);
+        exponentials(isa, own).1
+    });
+    let sums = sums.collect();
+    (scores, sums)
+}
+
+impl Numbers<'_> {
+    /// y += p x of these numbers' rows x, while `next` is fetched, which is read after them in the same order.
+    fn weigh(self, next: Self, isa: Isa, p: (&[f32], usize), size: Size, y: (&mut [f32], usize)) {
+        match (self, next) {
+            (Numbers::F32(now), Numbers::F32(next)) => weigh_f32(isa, p, Reads { now, next }, size, y),
+            (Numbers::Bf16(now), Numbers::Bf16(next)) => weigh_bf16(isa, p, Reads { now, next }, size, y),
+            _ => unreachable!("the blocks of a sequence are of one kind"),
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use super::head::QUERY_BLOCK;
 use super::*;
 use crate::drop::{DropKey, row_keys};
+use crate::frozen::Compute;
 use crate::testing::*;
 
 /// One head: probabilities (n, m) over the visible keys, in whole rows; query i is position i + m -
@@ -215,29 +216,73 @@ fn cached_equals_whole() {
         let (q, k, v) = (noise_rows(t, wide, 1), noise_rows(t, kept, 2), noise_rows(t, kept, 3));
         let (mut whole, mut lse) = (Rows::zeros(t, wide), vec![0.0; s.heads * t]);
         forward(&s, &seqs, &q, &k, &v, None, &mut whole, &mut lse);
-        // Few queries run unpacked, many packed; keys and values lie in blocks of 7 positions.
+        // Few queries run unpacked, many packed.
         for asked in [[1, QUERY_BLOCK + 3], [3, 17], [5, 16]] {
-            cached_case(&s, &seqs, [&q, &k, &v, &whole], asked);
+            cached_case(&s, &seqs, [&q, &k, &v, &whole], asked, Compute::F32);
         }
     }
 }
 
-fn cached_case(s: &AttnShape, seqs: &[Seq; 2], [q, k, v, whole]: [&Rows; 4], asked: [usize; 2]) {
+#[test]
+fn what_is_kept_in_bf16_is_rounded_once() {
+    let seqs = [Seq { start: 0, len: 5 }, Seq { start: 5, len: BLOCK + 20 }];
+    let t = BLOCK + 25;
+    for s in [shape(6, 2, 9, true), shape(2, 2, 64, false), shape(5, 1, 83, true)] {
+        let (wide, kept) = (s.heads * s.head_dim, s.kv_width());
+        let (q, k, v) = (noise_rows(t, wide, 1), noise_rows(t, kept, 2), noise_rows(t, kept, 3));
+        let round = |x: &Rows| {
+            let rounded: Vec<f32> = x.data().iter().map(|x| half::bf16::from_f32(*x).to_f32()).collect();
+            Rows::from_slice(&rounded, x.width())
+        };
+        let (mut whole, mut lse) = (Rows::zeros(t, wide), vec![0.0; s.heads * t]);
+        forward(&s, &seqs, &q, &round(&k), &round(&v), None, &mut whole, &mut lse);
+        for asked in [[1, QUERY_BLOCK + 3], [5, 16]] {
+            cached_case(&s, &seqs, [&q, &k, &v, &whole], asked, Compute::Bf16);
+        }
+    }
+}
+
+/// A sequence's keys and values, appended in parts of several sizes.
+fn kept_blocks(
+    s: &AttnShape,
+    k: &Rows,
+    v: &Rows,
+    rows: std::ops::Range<usize>,
+    compute: Compute,
+) -> Vec<KvBlock> {
+    let mut blocks = vec![KvBlock::new(s.kv_heads, s.head_dim, compute)];
+    let (mut at, mut part) = (rows.start, 1);
+    while at < rows.end {
+        let taken = blocks.last_mut().expect("one block").append(k, v, at..(at + part).min(rows.end));
+        if taken == 0 {
+            blocks.push(KvBlock::new(s.kv_heads, s.head_dim, compute));
+        }
+        (at, part) = (at + taken, 2 * part + 1);
+    }
+    blocks
+}
+
+fn cached_case(
+    s: &AttnShape,
+    seqs: &[Seq; 2],
+    [q, k, v, whole]: [&Rows; 4],
+    asked: [usize; 2],
+    compute: Compute,
+) {
     let rows: Vec<usize> =
         seqs.iter().zip(asked).flat_map(|(s, n)| s.start + s.len - n..s.start + s.len).collect();
     let queries = crate::elementwise::select_rows(q, &rows);
+    let kept: Vec<Vec<KvBlock>> =
+        seqs.iter().map(|seq| kept_blocks(s, k, v, seq.start..seq.start + seq.len, compute)).collect();
     let run = || {
-        let part = |x: &Rows, s: &Seq| x.slice_rows(s.start..s.start + s.len);
-        let kept: Vec<(Rows, Rows)> = seqs.iter().map(|s| (part(k, s), part(v, s))).collect();
         let mut start = 0;
         let cached_seqs: Vec<CachedSeq> = kept
             .iter()
             .zip(asked)
-            .map(|((k, v), q_len)| {
+            .zip(seqs)
+            .map(|((blocks, q_len), seq)| {
                 start += q_len;
-                let block = 7 * k.width();
-                let blocks = k.data().chunks(block).zip(v.data().chunks(block)).collect();
-                CachedSeq { q_start: start - q_len, q_len, blocks, k_len: k.rows() }
+                CachedSeq { q_start: start - q_len, q_len, blocks: blocks.iter().collect(), k_len: seq.len }
             })
             .collect();
         let mut o = Rows::zeros(rows.len(), q.width());
@@ -245,5 +290,5 @@ fn cached_case(s: &AttnShape, seqs: &[Seq; 2], [q, k, v, whole]: [&Rows; 4], ask
         o.data().to_vec()
     };
     let expected = crate::elementwise::select_rows(whole, &rows);
-    everywhere(run, |isa, o| assert_close(&format!("{isa} o"), o, expected.data(), 3e-6));
+    everywhere(run, |isa, o| assert_close(&format!("{isa} {compute:?} o"), o, expected.data(), 3e-6));
 }
