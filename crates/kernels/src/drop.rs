@@ -3,7 +3,8 @@
 //! threads and resuming change nothing, and the backward needs no stored mask.
 
 use crate::Rows;
-use crate::isa::{Isa, isa, kernel};
+use crate::isa::{isa, kernel};
+use crate::math::madd;
 use crate::split::{for_row_blocks, length, same_shape};
 
 /// What distinguishes the masks of one pass over the data from those of all others.
@@ -71,80 +72,115 @@ pub(crate) fn assert_probability(p: f32) {
     assert!((0.0..1.0).contains(&p), "dropout probability {p} is not in [0, 1)");
 }
 
+/// What one row, and head, drops.
+#[derive(Clone, Copy)]
+pub(crate) struct RowMask {
+    /// Elements whose hash is below it are dropped,
+    limit: u32,
+    /// and the others multiplied by this.
+    scale: f32,
+    key: (u32, u32),
+}
+
+impl RowMask {
+    pub(crate) fn new(p: f32, key: u64, head: u32) -> RowMask {
+        RowMask { limit: threshold(p), scale: 1.0 / (1.0 - p), key: head_key(key, head) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn apply(self, column: usize, x: f32) -> f32 {
+        if column_hash(self.key, column as u32) >= self.limit { x * self.scale } else { 0.0 }
+    }
+}
+
 kernel!(
     /// `x[c] = x[c] * scale` where kept, else 0, for the columns from 0 on.
-    pub(crate) fn mask_row(limit: u32, scale: f32, key: (u32, u32), x: &mut [f32]) = mask_body
+    pub(crate) fn mask_row(mask: RowMask, x: &mut [f32]) = mask_body
 );
 
 #[inline(always)]
-fn mask_body<const FMA: bool>(limit: u32, scale: f32, key: (u32, u32), x: &mut [f32]) {
+fn mask_body<const FMA: bool>(mask: RowMask, x: &mut [f32]) {
     for (c, x) in x.iter_mut().enumerate() {
-        let kept = column_hash(key, c as u32) >= limit;
-        *x = if kept { *x * scale } else { 0.0 };
+        *x = mask.apply(c, *x);
+    }
+}
+
+/// Dropout of rows: kept elements are divided by 1 - p.
+#[derive(Clone, Copy, Debug)]
+pub struct Mask<'a> {
+    /// The probability of dropping.
+    pub p: f32,
+    /// One key per row (T), from [`row_keys`].
+    pub keys: &'a [u64],
+}
+
+impl Mask<'_> {
+    #[track_caller]
+    pub(crate) fn check(&self, rows: usize) {
+        length("keys", self.keys.len(), rows);
+        assert_probability(self.p);
+    }
+
+    pub(crate) fn of_row(&self, t: usize) -> RowMask {
+        RowMask::new(self.p, self.keys[t], 0)
     }
 }
 
 /// `x[t, c] = x[t, c] / (1 - p)` where kept, else 0; x (T, D), keys (T) from [`row_keys`].
 /// Linear and diagonal: the backward is the same call on the gradient.
 pub fn apply(p: f32, keys: &[u64], x: &mut Rows) {
-    length("keys", keys.len(), x.rows());
-    assert_probability(p);
+    let mask = Mask { p, keys };
+    mask.check(x.rows());
     if p == 0.0 {
         return;
     }
     let (isa, width) = (isa(), x.width());
     for_row_blocks(x, |first, rows| {
         for (i, row) in rows.chunks_exact_mut(width).enumerate() {
-            let key = head_key(keys[first + i], 0);
-            mask_row(isa, threshold(p), 1.0 / (1.0 - p), key, row);
+            mask_row(isa, mask.of_row(first + i), row);
         }
     });
 }
 
-kernel!(fn copy_row(limit: u32, scale: f32, key: (u32, u32), x: &[f32], y: &mut [f32]) = copy_body);
+kernel!(fn copy_row(mask: RowMask, x: &[f32], y: &mut [f32]) = copy_body);
 
 #[inline(always)]
-fn copy_body<const FMA: bool>(limit: u32, scale: f32, key: (u32, u32), x: &[f32], y: &mut [f32]) {
+fn copy_body<const FMA: bool>(mask: RowMask, x: &[f32], y: &mut [f32]) {
     for (c, (y, x)) in y.iter_mut().zip(x).enumerate() {
-        let kept = column_hash(key, c as u32) >= limit;
-        *y = if kept { *x * scale } else { 0.0 };
+        *y = mask.apply(c, *x);
     }
 }
 
-kernel!(fn add_row(limit: u32, scale: f32, key: (u32, u32), x: &[f32], y: &mut [f32]) = add_body);
+kernel!(fn add_row(mask: RowMask, a: f32, x: &[f32], y: &mut [f32]) = add_body);
 
 #[inline(always)]
-fn add_body<const FMA: bool>(limit: u32, scale: f32, key: (u32, u32), x: &[f32], y: &mut [f32]) {
+fn add_body<const FMA: bool>(mask: RowMask, a: f32, x: &[f32], y: &mut [f32]) {
     for (c, (y, x)) in y.iter_mut().zip(x).enumerate() {
-        let kept = column_hash(key, c as u32) >= limit;
-        *y += if kept { *x * scale } else { 0.0 };
+        *y = madd::<FMA>(a, mask.apply(c, *x), *y);
     }
 }
 
 /// What [`apply`] makes of x, beside it, in one pass over memory.
 pub fn copy(p: f32, keys: &[u64], x: &Rows) -> Rows {
     let mut y = Rows::scratch(x.rows(), x.width());
-    each_row(p, keys, x, &mut y, copy_row);
+    let isa = isa();
+    each_row(Mask { p, keys }, x, &mut y, |mask, x, y| copy_row(isa, mask, x, y));
     y
 }
 
-/// y += what [`apply`] makes of x, in one pass over memory.
-pub fn add(p: f32, keys: &[u64], x: &Rows, y: &mut Rows) {
-    each_row(p, keys, x, y, add_row);
+/// y += a times what [`apply`] makes of x, in one pass over memory.
+pub fn add(p: f32, keys: &[u64], a: f32, x: &Rows, y: &mut Rows) {
+    let isa = isa();
+    each_row(Mask { p, keys }, x, y, |mask, x, y| add_row(isa, mask, a, x, y));
 }
 
-/// The mask of one row: instruction set, limit, scale, key, x, y.
-type RowMask = fn(Isa, u32, f32, (u32, u32), &[f32], &mut [f32]);
-
-fn each_row(p: f32, keys: &[u64], x: &Rows, y: &mut Rows, mask: RowMask) {
+fn each_row(mask: Mask, x: &Rows, y: &mut Rows, row: impl Fn(RowMask, &[f32], &mut [f32]) + Sync) {
     same_shape("x", x, "y", y);
-    length("keys", keys.len(), x.rows());
-    assert_probability(p);
-    let (isa, width) = (isa(), x.width());
+    mask.check(x.rows());
+    let width = x.width();
     for_row_blocks(y, |first, rows| {
-        for (i, row) in rows.chunks_exact_mut(width).enumerate() {
-            let key = head_key(keys[first + i], 0);
-            mask(isa, threshold(p), 1.0 / (1.0 - p), key, x.row(first + i), row);
+        for (i, y) in rows.chunks_exact_mut(width).enumerate() {
+            row(mask.of_row(first + i), x.row(first + i), y);
         }
     });
 }
@@ -186,13 +222,16 @@ mod tests {
                 |isa, y| assert!(y == expected, "{isa} {t}x{d}, a copy"),
             );
             let start = noise_rows(t, d, 2);
-            let sums: Vec<f32> = start.data().iter().zip(&expected).map(|(s, e)| s + e).collect();
-            let run = || {
-                let mut y = start.copy();
-                add(p, &keys, &x, &mut y);
-                y.data().to_vec()
-            };
-            everywhere(run, |isa, y| assert!(y == sums, "{isa} {t}x{d}, added"));
+            for a in [1.0f32, 0.65] {
+                let sum = |(s, e): (&f32, &f32)| f64::from(*s) + f64::from(a) * f64::from(*e);
+                let sums: Vec<f64> = start.data().iter().zip(&expected).map(sum).collect();
+                let run = || {
+                    let mut y = start.copy();
+                    add(p, &keys, a, &x, &mut y);
+                    y.data().to_vec()
+                };
+                everywhere(run, |isa, y| assert_close(&format!("{isa} {t}x{d}, {a} added"), y, &sums, 1e-7));
+            }
         }
     }
 

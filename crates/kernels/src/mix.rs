@@ -2,6 +2,7 @@
 //! 2402.11896).
 
 use crate::Rows;
+use crate::drop::{self, Mask, RowMask};
 use crate::isa::{isa, kernel};
 use crate::math::{LANES, dot, madd};
 use crate::split::{for_row_blocks, rows_per_task, same_shape};
@@ -35,6 +36,17 @@ fn blend_body<const FMA: bool>(a: f32, x: &[f32], b: f32, h: &[f32], out: &mut [
     }
 }
 
+kernel!(
+    fn blend_dropped(mask: RowMask, a: f32, x: &[f32], b: f32, h: &[f32], out: &mut [f32]) = blend_dropped_body
+);
+
+#[inline(always)]
+fn blend_dropped_body<const FMA: bool>(mask: RowMask, a: f32, x: &[f32], b: f32, h: &[f32], out: &mut [f32]) {
+    for (c, ((out, x), h)) in out.iter_mut().zip(x).zip(h).enumerate() {
+        *out = mask.apply(c, madd::<FMA>(a, *x, b * h));
+    }
+}
+
 kernel!(fn accumulate(a: f32, x: &[f32], y: &mut [f32]) = accumulate_body);
 
 #[inline(always)]
@@ -46,6 +58,27 @@ fn accumulate_body<const FMA: bool>(a: f32, x: &[f32], y: &mut [f32]) {
 
 /// out = (1 - lambda) x + lambda s h0; all (T, D). s is 1, or per row as [`H0Scale::Rms`] says.
 pub fn forward(lambda: f32, scale: H0Scale, x: &Rows, h0: &Rows, out: &mut Rows) {
+    let isa = isa();
+    each_row(scale, x, h0, out, |_, s, x, h0, out| blend(isa, 1.0 - lambda, x, lambda * s, h0, out));
+}
+
+/// The same, then dropout, in one pass over memory.
+pub fn forward_dropped(lambda: f32, scale: H0Scale, x: &Rows, h0: &Rows, mask: Mask, out: &mut Rows) {
+    mask.check(x.rows());
+    let isa = isa();
+    each_row(scale, x, h0, out, |t, s, x, h0, out| {
+        blend_dropped(isa, mask.of_row(t), 1.0 - lambda, x, lambda * s, h0, out);
+    });
+}
+
+/// `write(t, s, x, h0, out)` for each row.
+fn each_row(
+    scale: H0Scale,
+    x: &Rows,
+    h0: &Rows,
+    out: &mut Rows,
+    write: impl Fn(usize, f32, &[f32], &[f32], &mut [f32]) + Sync,
+) {
     same_shape("x", x, "h0", h0);
     same_shape("x", x, "out", out);
     let (isa, width) = (isa(), x.width());
@@ -56,7 +89,7 @@ pub fn forward(lambda: f32, scale: H0Scale, x: &Rows, h0: &Rows, out: &mut Rows)
                 H0Scale::Raw => 1.0,
                 H0Scale::Rms => row_scale(isa, x, h0),
             };
-            blend(isa, 1.0 - lambda, x, lambda * s, h0, out);
+            write(first + i, s, x, h0, out);
         }
     });
 }
@@ -91,6 +124,12 @@ pub fn backward(
             accumulate(isa, lambda * s, dout.row(t), dh0);
         }
     });
+}
+
+/// The gradient of [`forward_dropped`] into x alone, in one pass over memory: dx += (1 - lambda) times what dropout makes
+/// of dout; both (T, D).
+pub fn backward_dropped(lambda: f32, mask: Mask, dout: &Rows, dx: &mut Rows) {
+    drop::add(mask.p, mask.keys, 1.0 - lambda, dout, dx);
 }
 
 /// lambda = sigmoid(theta): what a learned lambda is made of, so that no step leaves 0 < lambda < 1.
@@ -253,6 +292,29 @@ mod tests {
                 });
             }
         }
+    }
+
+    #[test]
+    fn dropped_at_once_is_dropped_afterwards() {
+        let (t, d) = (7, 33);
+        let (x, h0) = (noise_rows(t, d, 4), noise_rows(t, d, 5));
+        let keys: Vec<u64> = (0..t as u64).map(|t| t * 977 + 5).collect();
+        let run = || {
+            let mut out = Rows::scratch(t, d);
+            forward_dropped(0.35, H0Scale::Rms, &x, &h0, Mask { p: 0.3, keys: &keys }, &mut out);
+            let mut after = Rows::scratch(t, d);
+            forward(0.35, H0Scale::Rms, &x, &h0, &mut after);
+            drop::apply(0.3, &keys, &mut after);
+            assert!(out.data() == after.data() && out.data().contains(&0.0));
+            let mut masked = x.copy();
+            drop::apply(0.3, &keys, &mut masked);
+            let (mut dx, mut after) = (h0.copy(), h0.copy());
+            backward_dropped(0.35, Mask { p: 0.3, keys: &keys }, &x, &mut dx);
+            backward(0.35, H0Scale::Raw, &x, &h0, &masked, Some(&mut after), None);
+            assert!(dx.data() == after.data());
+            out.data().to_vec()
+        };
+        everywhere(run, |_, _| {});
     }
 
     #[test]

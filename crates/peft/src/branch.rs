@@ -6,7 +6,7 @@
 use crate::bottleneck::Bottleneck;
 use crate::lora::Lora;
 use crate::{Dial, H0, Params, Site};
-use sibo_kernels::drop::{self, DropKey};
+use sibo_kernels::drop::{self, DropKey, Mask};
 use sibo_kernels::mix::{self, H0Scale};
 use sibo_kernels::{Rows, elementwise};
 use std::cell::RefCell;
@@ -161,9 +161,12 @@ impl Branch {
         };
         if let Some(mut dinput) = dinput {
             let keys = keys.filter(|_| !self.drop_output);
-            let plain = !self.learns() && self.lambda.value(params) == 0.0;
+            let lambda = self.lambda.value(params);
+            let only_x = !self.learns() && (dh0.is_none() || lambda == 0.0);
             match (keys, dx) {
-                (Some(keys), Some(dx)) if plain => drop::add(self.dropout, &keys, &dinput, dx),
+                (Some(keys), Some(dx)) if only_x => {
+                    mix::backward_dropped(lambda, Mask { p: self.dropout, keys: &keys }, &dinput, dx);
+                }
                 (Some(keys), dx) => {
                     drop::apply(self.dropout, &keys, &mut dinput);
                     self.unmix(call, params, x, &dinput, dx, dh0);
@@ -215,14 +218,16 @@ impl Branch {
     }
 
     fn read<'a>(&self, call: &Call, params: &Params, x: &'a Rows) -> Input<'a> {
-        let mixed = self.mixed(call, params, x);
-        match (mixed, self.mask_keys(call).filter(|_| !self.drop_output)) {
-            (None, None) => Input::Same(x),
-            (Some(rows), None) => Input::Changed(rows),
-            (None, Some(keys)) => Input::Changed(drop::copy(self.dropout, &keys, x)),
-            (Some(mut rows), Some(keys)) => {
-                drop::apply(self.dropout, &keys, &mut rows);
-                Input::Changed(rows)
+        let lambda = self.lambda.value(params);
+        match (lambda != 0.0, self.mask_keys(call).filter(|_| !self.drop_output)) {
+            (false, None) => Input::Same(x),
+            (false, Some(keys)) => Input::Changed(drop::copy(self.dropout, &keys, x)),
+            (true, None) => Input::Changed(mixture(lambda, self.h0, x, call.h0)),
+            (true, Some(keys)) => {
+                let mut out = Rows::scratch(x.rows(), x.width());
+                let mask = Mask { p: self.dropout, keys: &keys };
+                mix::forward_dropped(lambda, self.scale(), x, call.h0, mask, &mut out);
+                Input::Changed(out)
             }
         }
     }

@@ -5,7 +5,7 @@ use crate::places::{ComputeArg, CutArgs};
 use crate::trial::{MethodArgs, Shape};
 use serde_json::{Value, json};
 use sibo_kernels::{pool, work};
-use sibo_model::{Batch, Labels, LoadOptions, Model, PlanInput, Recompute, StepCount};
+use sibo_model::{Batch, Dropout, Labels, LoadOptions, Model, PlanInput, Recompute, StepCount};
 use sibo_report::plot::{WIDE, stand_alone};
 use sibo_report::{Axis, Cell, Column, LineChart, Series, Table, Tone, terminal};
 use sibo_train::optim::Optimiser;
@@ -21,7 +21,9 @@ innermost loops), memory of activations (as planned, and as allocated) and time.
     sibo overhead smollm2-135m --lambda 0.4 --set r=32 --shapes 1x64,4x256 --plot overhead.svg
 
 Products are counted; the mix of SIBO is none, so their number must not change. Its own work is three operations for \
-each number that a boosted branch reads. Times on a busy machine mean little: the ratio is the median over the rounds.";
+each number that a boosted branch reads. Times on a busy machine mean little: the ratio is the median over the rounds, \
+with the interval that holds the true median in 95 of 100 such measurements (the least and the greatest of fewer than \
+six rounds).";
 
 /// Show what SIBO costs on a model: parameters, operations, memory, time
 #[derive(Debug, clap::Args)]
@@ -46,6 +48,9 @@ pub(crate) struct Args {
     /// Steps of either kind and shape that count, after one that warms up
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
+    /// Drop what training would drop: in the adapter, and in the base model as its config.json says
+    #[arg(long)]
+    dropout: bool,
     #[command(flatten)]
     cut: CutArgs,
     /// Numbers in which the frozen products are computed
@@ -87,7 +92,7 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
         .iter()
         .map(|shape| {
             app.out.note(format!("{} x {} tokens", shape.rows, shape.tokens));
-            measure(&mut plain, &mut boosted, *shape, args.rounds)
+            measure(&mut plain, &mut boosted, *shape, &args)
         })
         .collect::<anyhow::Result<Vec<_>>>()?;
     if let Some(path) = &args.plot {
@@ -110,7 +115,7 @@ fn attached(base: &Model, args: &Args, lambda: f32) -> anyhow::Result<Model> {
     Ok(model)
 }
 
-fn measure(plain: &mut Model, boosted: &mut Model, shape: Shape, rounds: u16) -> anyhow::Result<Line> {
+fn measure(plain: &mut Model, boosted: &mut Model, shape: Shape, args: &Args) -> anyhow::Result<Line> {
     let (rows, labels) = shape.rows(plain)?;
     let batch = Batch::new(plain.arch(), &rows)?;
     let labelled = Model::count_labels(&labels);
@@ -126,10 +131,16 @@ fn measure(plain: &mut Model, boosted: &mut Model, shape: Shape, rounds: u16) ->
     });
     let mut optimisers = [Optimiser::adamw(0.9, 0.999, 1e-8, 0.01), Optimiser::adamw(0.9, 0.999, 1e-8, 0.01)];
     let mut costs = [None, None];
-    // In turn, so that what else the machine does meets both alike; the first of each warms up.
-    for _ in 0..=rounds {
-        for (at, model) in [&mut *plain, &mut *boosted].into_iter().enumerate() {
-            let cost = step(model, &batch, &labels, &mut optimisers[at]);
+    // In turn, and every other time the other way round, so that what else the machine does meets both alike; the first
+    // of each warms up.
+    for round in 0..=args.rounds {
+        let dropout = args.dropout.then_some(Dropout { seed: 1, epoch: u64::from(round), base: true });
+        let mut turn = [(0, &mut *plain), (1, &mut *boosted)];
+        if !round.is_multiple_of(2) {
+            turn.reverse();
+        }
+        for (at, model) in turn {
+            let cost = step(model, &batch, &labels, dropout, &mut optimisers[at]);
             match &mut costs[at] {
                 None => costs[at] = Some(Cost { seconds: vec![], ..cost }),
                 Some(all) => all.seconds.extend(cost.seconds),
@@ -140,12 +151,18 @@ fn measure(plain: &mut Model, boosted: &mut Model, shape: Shape, rounds: u16) ->
     Ok(Line { shape, formula, planned: plan.kept + plan.working, plain, boosted })
 }
 
-fn step(model: &mut Model, batch: &Batch, labels: &Labels, optimiser: &mut Optimiser) -> Cost {
+fn step(
+    model: &mut Model,
+    batch: &Batch,
+    labels: &Labels,
+    dropout: Option<Dropout>,
+    optimiser: &mut Optimiser,
+) -> Cost {
     let (done, there) = (work::done(), pool::live_bytes());
     pool::reset_peak();
     let start = Instant::now();
     model.params_mut().zero_grads();
-    model.forward_backward(batch, labels, 1.0 / Model::count_labels(labels) as f32, None, false);
+    model.forward_backward(batch, labels, 1.0 / Model::count_labels(labels) as f32, dropout, false);
     optimiser.step(model.params_mut(), 1e-4);
     let seconds = vec![start.elapsed().as_secs_f64()];
     let done = work::done().since(done);
@@ -157,11 +174,27 @@ impl Line {
         (self.shape.rows * self.shape.tokens) as f64
     }
 
-    /// SIBO's time over the plain method's, the median over the rounds.
-    fn time_ratio(&self) -> f64 {
+    /// SIBO's time over the plain method's: the median over the rounds, and the interval around it.
+    fn time_ratio(&self) -> (f64, [f64; 2]) {
         let pairs = self.plain.seconds.iter().zip(&self.boosted.seconds);
-        median(pairs.map(|(plain, boosted)| boosted / plain).collect())
+        let mut ratios: Vec<f64> = pairs.map(|(plain, boosted)| boosted / plain).collect();
+        ratios.sort_by(f64::total_cmp);
+        let around = around_median(ratios.len());
+        (median(ratios.clone()), around.map(|i| ratios.get(i).copied().unwrap_or(f64::NAN)))
     }
+}
+
+/// Which of n sorted values hold the true median between them in 95 of 100 samples: how many of them lie below it is
+/// binomial. Of fewer than six values, the first and the last.
+fn around_median(n: usize) -> [usize; 2] {
+    let (mut below, mut outside, mut chance) = (0, 0.0, 0.5f64.powi(n as i32));
+    while 2.0 * (outside + chance) <= 0.05 {
+        outside += chance;
+        chance *= (n - below) as f64 / (below + 1) as f64;
+        below += 1;
+    }
+    let first = usize::saturating_sub(below, 1);
+    [first, n.saturating_sub(first + 1)]
 }
 
 impl Cost {
@@ -192,12 +225,14 @@ fn table(args: &Args, plain: &Model, boosted: &Model, lines: &[Line]) -> Table {
         .column(Column::number("time", 3).unit("s"))
         .column(Column::number("with SIBO", 3))
         .column(Column::number("ratio", 3))
+        .column(Column::text("interval"))
         .note(format!(
             "Trained numbers: {a} without SIBO, {b} with it (lambda {} at {injected} sites). MiB are activations; weights and what \
              trains come on top. Median of {} rounds in turn.",
             args.lambda, args.rounds
         ));
     for line in lines {
+        let (ratio, [low, high]) = line.time_ratio();
         let flop = |n: u64| Cell::Number(n as f64 / 1e9);
         let mib = |n: usize| Cell::Number(n as f64 / MIB);
         table.push(vec![
@@ -210,7 +245,8 @@ fn table(args: &Args, plain: &Model, boosted: &Model, lines: &[Line]) -> Table {
             mib(line.boosted.bytes),
             Cell::Number(line.plain.time()),
             Cell::Number(line.boosted.time()),
-            Cell::Number(line.time_ratio()),
+            Cell::Number(ratio),
+            format!("{low:.3} to {high:.3}").as_str().into(),
         ]);
     }
     table
@@ -240,6 +276,7 @@ fn as_json(args: &Args, plain: &Model, boosted: &Model, lines: &[Line]) -> Value
     let rows: Vec<Value> = lines
         .iter()
         .map(|line| {
+            let (ratio, interval) = line.time_ratio();
             json!({
                 "rows": line.shape.rows, "tokens": line.shape.tokens,
                 "formula": {
@@ -247,7 +284,7 @@ fn as_json(args: &Args, plain: &Model, boosted: &Model, lines: &[Line]) -> Value
                     "attention": line.formula.attention, "total": line.formula.total(),
                 },
                 "planned_bytes": line.planned, "plain": cost(&line.plain), "sibo": cost(&line.boosted),
-                "time_ratio": line.time_ratio(),
+                "time_ratio": ratio, "time_ratio_interval": interval,
             })
         })
         .collect();
@@ -256,4 +293,19 @@ fn as_json(args: &Args, plain: &Model, boosted: &Model, lines: &[Line]) -> Value
         "trained_numbers": {"plain": plain.params().numbers(), "sibo": boosted.params().numbers()},
         "isa": sibo_kernels::isa::isa().name(), "threads": sibo_kernels::threads(), "shapes": rows,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::around_median;
+
+    #[test]
+    fn the_interval_of_a_median_is_the_textbook_s() {
+        // From tables of the binomial: of 20 values the 6th and the 15th, of 100 the 40th and the 61st, of 6 the outermost.
+        assert_eq!(around_median(100), [39, 60]);
+        assert_eq!(around_median(20), [5, 14]);
+        assert_eq!(around_median(5), [0, 4]);
+        assert_eq!(around_median(6), [0, 5]);
+        assert_eq!(around_median(1), [0, 0]);
+    }
 }

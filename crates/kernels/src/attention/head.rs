@@ -181,8 +181,8 @@ impl<'a> Head<'a> {
     /// Applies the dropout mask of query `i` to a row over its keys.
     fn mask(&self, i: usize, row: &mut [f32]) {
         if let Some(d) = self.drop {
-            let key = drop::head_key(d.keys[self.q_start + i], self.head as u32);
-            drop::mask_row(self.isa, drop::threshold(d.p), 1.0 / (1.0 - d.p), key, row);
+            let mask = drop::RowMask::new(d.p, d.keys[self.q_start + i], self.head as u32);
+            drop::mask_row(self.isa, mask, row);
         }
     }
 
