@@ -95,12 +95,16 @@ def padded(rows, fill, left=False):
 
 
 def micro_batches(data, parts, pad):
-    """The rows by length, cut into parts: (ids, mask, labels, how many labels)."""
+    """The rows by length, cut into parts of about as many tokens: (ids, mask, labels, how many labels)."""
     by_length = sorted(zip(data["input_ids"], data["labels"], strict=True), key=lambda pair: len(pair[0]))
-    size = -(-len(by_length) // parts)
+    total, before, cut = sum(len(row) for row, _ in by_length), 0, [[] for _ in range(parts)]
+    for row, label in by_length:
+        # The part that the middle of the row falls into, when they lie end to end.
+        cut[(2 * before + len(row)) * parts // (2 * total)].append((row, label))
+        before += len(row)
     batches = []
-    for start in range(0, len(by_length), size):
-        rows, labels = zip(*by_length[start : start + size], strict=True)
+    for part in filter(None, cut):
+        rows, labels = zip(*part, strict=True)
         ids, mask = padded(rows, pad)
         labels = torch.tensor(labels) if isinstance(labels[0], int) else padded(labels, -100)[0]
         count = len(labels) if labels.dim() == 1 else int((labels[:, 1:] != -100).sum())

@@ -148,6 +148,9 @@ mod few {
     /// Panels of codes in one part.
     const PANELS: usize = 4;
 
+    /// Parts that there is room for at once: those of all but the head's products.
+    const MANY: usize = 128;
+
     /// A part of one of the products; where it is of codes, with the place of the rows that were quantised for it.
     enum Part<'a> {
         Block(Product<Pairs<'a>>, (Span, Span)),
@@ -174,7 +177,7 @@ mod few {
     /// # Safety
     /// The CPU has AVX-512 BF16, and as [`super::forward`].
     pub(super) unsafe fn forward(x: &Rows, of: &[(&Panels, Target)]) {
-        let (mut parts, mut size) = (Vec::new(), 0);
+        let (mut parts, mut size) = (Vec::with_capacity(MANY), 0);
         let mut integers = Integers { x, made: Vec::new() };
         for (w, target) in of {
             let (out, depth) = (w.facts().out, x.width());

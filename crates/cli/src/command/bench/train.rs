@@ -32,7 +32,7 @@ pub(super) struct Args {
     /// Keep only each layer's input and compute the layer again on the way back: less memory, more time
     #[arg(long)]
     recompute: bool,
-    /// Cut the rows, by length, into so many micro-batches, whose gradients add up to the same step in less memory
+    /// Cut the rows, by length, into so many micro-batches of about as many tokens: the same step in less memory
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     micro_batches: u16,
     /// Stay within so much memory (8GiB, 900MiB), by computing layers again, and if need be reading them again in every
@@ -124,11 +124,9 @@ fn input(args: &Args, model: &Model) -> anyhow::Result<Input> {
     Ok(input)
 }
 
-/// Rows and their labels, short ones first, in so many parts.
+/// Rows and their labels, short ones first, in so many parts of about as many tokens.
 fn cut(model: &Model, input: Input, parts: usize) -> anyhow::Result<Vec<(Batch, Labels)>> {
-    let mut order: Vec<usize> = (0..input.rows.len()).collect();
-    order.sort_by_key(|i| input.rows[*i].ids.len());
-    let part = |chosen: &[usize]| {
+    let part = |chosen: &Vec<usize>| {
         let rows: Vec<Row> = chosen.iter().map(|i| input.rows[*i].clone()).collect();
         let labels = match &input.labels {
             Labels::None => Labels::None,
@@ -138,7 +136,22 @@ fn cut(model: &Model, input: Input, parts: usize) -> anyhow::Result<Vec<(Batch, 
         };
         Ok((Batch::new(model.arch(), &rows)?, labels))
     };
-    order.chunks(order.len().div_ceil(parts).max(1)).map(part).collect()
+    let lengths: Vec<usize> = input.rows.iter().map(|row| row.ids.len()).collect();
+    cut_by_tokens(&lengths, parts).iter().filter(|rows| !rows.is_empty()).map(part).collect()
+}
+
+/// Which rows each part has: sorted by length and laid end to end, a row is where its middle falls.
+fn cut_by_tokens(lengths: &[usize], parts: usize) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..lengths.len()).collect();
+    order.sort_by_key(|i| lengths[*i]);
+    let total = lengths.iter().sum::<usize>().max(1);
+    let (mut cut, mut before) = (vec![vec![]; parts.max(1)], 0);
+    for i in order {
+        let part = (2 * before + lengths[i]) * parts / (2 * total);
+        cut[part.min(parts.max(1) - 1)].push(i);
+        before += lengths[i];
+    }
+    cut
 }
 
 /// One update, with what is dropped and whether layers are computed again.
@@ -154,4 +167,19 @@ fn step(
         model.forward_backward(batch, labels, 1.0 / count as f32, dropout, recompute);
     }
     optimiser.step(model.params_mut(), LR);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cut_by_tokens;
+
+    #[test]
+    fn parts_have_about_as_many_tokens_and_every_row_once() {
+        let lengths = [72, 11, 31, 14, 45, 19, 32, 23, 53, 16];
+        let cut = cut_by_tokens(&lengths, 3);
+        let tokens = |rows: &Vec<usize>| rows.iter().map(|i| lengths[*i]).sum::<usize>();
+        assert_eq!(cut.iter().map(tokens).collect::<Vec<_>>(), [114, 77, 125]);
+        assert_eq!(cut.concat(), [1, 3, 9, 5, 7, 2, 6, 4, 8, 0]);
+        assert_eq!(cut_by_tokens(&[5, 3], 4), [vec![1], vec![], vec![0], vec![]]);
+    }
 }
