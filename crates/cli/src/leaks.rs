@@ -5,6 +5,7 @@ use crate::exit::usage;
 use sibo_tasks::overlap::{Overlap, Seen};
 use sibo_tasks::{Error, Example, SplitName, Target, Task, Text, Wanted, read_instructions};
 use sibo_train::Recipe;
+use sibo_train::mixture;
 use sibo_train::recipe::Source;
 use std::path::Path;
 
@@ -44,7 +45,7 @@ impl Training {
             Source::Tasks { tasks, .. } => tasks.as_slice(),
             Source::File { data, .. } => std::slice::from_ref(data),
         };
-        let mut all = Training { name: names.join(" + "), parts: vec![] };
+        let mut all = Training { name: mixture::named(names), parts: vec![] };
         for name in names {
             all.parts.extend(Training::open(name, None, app)?.parts);
         }

@@ -20,7 +20,9 @@ pub use jobs::{Jobs, room, run_all};
 pub use placement::{Variation, variations};
 pub use record::{Judged, LayerLook, Log, Record};
 pub use run::{Now, Watch};
-pub use summary::{ArmScore, Pairing, Question, expect, question, scores, signs_of, verdicts};
+pub use summary::{
+    ArmScore, Pairing, Question, expect, expect_of_likelihoods, question, scores, signs_of, verdicts,
+};
 
 use crate::Error;
 use crate::evaluate::By;

@@ -13,6 +13,11 @@ pub fn share(total: usize, parts: usize, part: usize) -> usize {
     total / parts + usize::from(part < total % parts)
 }
 
+/// What a mixture is called, after its parts.
+pub fn named<S: AsRef<str>>(parts: &[S]) -> String {
+    parts.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(" + ")
+}
+
 /// Refuses a mixture whose shares would leave a task without a row.
 pub(crate) fn check(place: &str, tasks: &[String], training: &Training) -> Result<(), Error> {
     let counts =
@@ -91,7 +96,7 @@ pub fn join(parts: Vec<Dataset>) -> Dataset {
             break;
         }
     }
-    all.place = all.parts.join(" + ");
+    all.place = named(&all.parts);
     all
 }
 

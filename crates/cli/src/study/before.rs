@@ -32,9 +32,8 @@ impl Study {
         app: &App,
     ) -> anyhow::Result<Vec<(String, String)>> {
         let done = cells.iter().filter(|c| log.find(c).is_some()).count();
-        let seeds = self.args.seeds.len();
         let before = if done > 0 { format!(", of which {done} are done already") } else { String::new() };
-        let each = if seeds == 1 { "1 seed".to_string() } else { format!("{seeds} seeds") };
+        let each = seeds_each(self.args.seeds.len());
         app.out.note(format!("{} cells{before}; {each} each", cells.len()));
         let mut facts: Vec<(String, String)> =
             self.base.arch().damage().map(|damage| ("Model".into(), damage)).into_iter().collect();
@@ -42,20 +41,7 @@ impl Study {
         // Tasks of which the same can be told share a line.
         let mut least: Vec<(Vec<&str>, String)> = Vec::new();
         for judge in judges {
-            let (rows, task) = (self.rows(judge)?.examples.len(), Task::open(&judge.task)?);
-            anyhow::ensure!(
-                rows > 1,
-                "{}: its {} split has one row, and a study needs two or more to judge by (rows held out of train: training.validation_rows)",
-                judge.task,
-                judge.split
-            );
-            if judge.by == By::Likelihood || !self.metrics(&task).iter().any(|m| m.is_share()) {
-                continue;
-            }
-            let smallest = cells::expect(rows, seeds)?;
-            let text = format!(
-                "about {smallest:.3} in accuracy ({rows} rows, {each}; found in 80 of 100 such studies, at an accuracy of 0.8)"
-            );
+            let Some(text) = self.detectable(judge)? else { continue };
             match least.iter_mut().find(|(_, own)| *own == text) {
                 Some((tasks, _)) => tasks.push(&judge.task),
                 None => least.push((vec![&judge.task], text)),
@@ -69,6 +55,33 @@ impl Study {
         }
         facts.extend(self.leaks(judges, app)?);
         Ok(facts)
+    }
+
+    /// The smallest difference that a judge's rows can tell apart; of a metric of which nothing can be told beforehand,
+    /// nothing.
+    fn detectable(&self, judge: &Judge) -> anyhow::Result<Option<String>> {
+        let rows = self.rows(judge)?.examples.len();
+        anyhow::ensure!(
+            rows > 1,
+            "{}: its {} split has one row, and a study needs two or more to judge by (rows held out of train: training.validation_rows)",
+            judge.task,
+            judge.split
+        );
+        if judge.by == By::Likelihood {
+            let smallest = cells::expect_of_likelihoods(rows)?;
+            return Ok(Some(format!(
+                "about {smallest:.2} of the standard deviation that the differences of {rows} rows will have (found in 80 of 100 such studies)"
+            )));
+        }
+        if !self.metrics(&Task::open(&judge.task)?).iter().any(|m| m.is_share()) {
+            return Ok(None);
+        }
+        let seeds = self.args.seeds.len();
+        let smallest = cells::expect(rows, seeds)?;
+        let each = seeds_each(seeds);
+        Ok(Some(format!(
+            "about {smallest:.3} in accuracy ({rows} rows, {each}; found in 80 of 100 such studies, at an accuracy of 0.8)"
+        )))
     }
 
     /// Test rows that are training rows, task by task.
@@ -89,4 +102,8 @@ impl Study {
         }
         Ok(facts)
     }
+}
+
+fn seeds_each(seeds: usize) -> String {
+    if seeds == 1 { "1 seed".into() } else { format!("{seeds} seeds") }
 }

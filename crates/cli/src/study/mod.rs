@@ -20,6 +20,7 @@ use sibo_tasks::stats::{CompareOptions, Comparison, Verdict};
 use sibo_tasks::{Metric, SplitName, Task};
 use sibo_train::cells::{self, Cell, Judge, Log, Pairing, Question, Record};
 use sibo_train::evaluate::By;
+use sibo_train::mixture;
 use sibo_train::prepare::{self, Places};
 use sibo_train::recipe::{self, Recipe, Source};
 use sibo_train::signs::Sign;
@@ -150,7 +151,7 @@ impl Study {
 
     /// The names of its tasks, as titles show them.
     pub(crate) fn task_names(&self) -> String {
-        self.tasks.iter().map(Task::name).collect::<Vec<_>>().join(" + ")
+        mixture::named(&self.tasks.iter().map(Task::name).collect::<Vec<_>>())
     }
 
     /// What a task measures when this study's model is asked.

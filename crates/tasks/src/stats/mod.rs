@@ -7,7 +7,7 @@ mod power;
 
 pub use compare::{CompareOptions, Comparison, Verdict, compare};
 pub use paired::{McNemar, PairedT, mcnemar, paired_bootstrap, paired_t};
-pub use power::{Design, smallest_detectable};
+pub use power::{Design, smallest_detectable, smallest_effect};
 
 use crate::Error;
 use serde::Serialize;

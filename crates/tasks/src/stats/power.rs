@@ -44,6 +44,16 @@ pub fn smallest_detectable(design: &Design, level: f64, power: f64) -> Result<f6
     Ok((quantile(0.5 + level / 2.0) + quantile(power)) * variance.sqrt())
 }
 
+/// The same for a mean of numbers whose spread nobody knows before the first run (log-likelihoods): in units of the
+/// standard deviation of the rows' own paired differences, (z(level) + z(power)) / sqrt(rows). Seeds make that deviation
+/// smaller where a row's numbers are averaged over them.
+pub fn smallest_effect(rows: usize, level: f64, power: f64) -> Result<f64, Error> {
+    if rows == 0 {
+        return Err(Error::numbers("smallest detectable difference", "no rows"));
+    }
+    Ok((normal_quantile(0.5 + level / 2.0) + normal_quantile(power)) / (rows as f64).sqrt())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,5 +68,8 @@ mod tests {
         let d = smallest_detectable(&design, 0.95, 0.8).unwrap();
         assert!((d - 5.363_312_9 * (0.00064f64 + 0.0001 / 3.0).sqrt()).abs() < 1e-6, "{d}");
         assert!(smallest_detectable(&Design::expecting(1.0, 500, 3), 0.95, 0.8).is_err());
+        // 2.801585 / 10, by hand.
+        assert!((smallest_effect(100, 0.95, 0.8).unwrap() - 0.280_158_521_8).abs() < 1e-9);
+        assert!(smallest_effect(0, 0.95, 0.8).is_err());
     }
 }

@@ -147,6 +147,11 @@ pub fn expect(rows: usize, seeds: usize) -> Result<f64, Error> {
     Ok(stats::smallest_detectable(&stats::Design::expecting(EXPECTED_ACCURACY, rows, seeds), LEVEL, POWER)?)
 }
 
+/// The same for a mean of the rows' log-likelihoods, as a share of the standard deviation of the rows' differences.
+pub fn expect_of_likelihoods(rows: usize) -> Result<f64, Error> {
+    Ok(stats::smallest_effect(rows, LEVEL, POWER)?)
+}
+
 /// What a reader of arm `b` beside its plain arm `a` should know.
 pub fn signs_of(records: &[Record], a: &str, b: &str, comparison: Option<&Comparison>) -> Vec<Sign> {
     let of = |arm: &str| records.iter().filter(|r| r.arm == arm).cloned().collect::<Vec<Record>>();
