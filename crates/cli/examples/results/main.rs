@@ -32,7 +32,7 @@ pub(crate) struct Suite {
 }
 
 /// All suites.
-pub(crate) const SUITES: [Suite; 4] = [
+pub(crate) const SUITES: [Suite; 5] = [
     Suite {
         folder: "glue",
         starts: "",
@@ -70,7 +70,7 @@ pub(crate) const SUITES: [Suite; 4] = [
     },
     Suite {
         folder: "depth",
-        starts: "",
+        starts: "commonsense-",
         title: "The same decoder cut short",
         name: "depth",
         unit: "share of right choices",
@@ -79,6 +79,17 @@ pub(crate) const SUITES: [Suite; 4] = [
         baselines: 0,
         note: "Method and number of layers are named together. A decoder without its last layers is a damaged model: these \
                studies say what lambda does at a depth, not what the model is worth. ",
+    },
+    Suite {
+        folder: "depth",
+        starts: "sst2-",
+        title: "The same encoder cut short",
+        name: "encoder depth",
+        unit: "the task's first metric",
+        has_far: false,
+        planned: 0,
+        baselines: 0,
+        note: "Beside them stands the whole encoder, six layers, under GLUE. ",
     },
 ];
 
