@@ -1,5 +1,5 @@
 //! Continuing rows token by token with a key/value cache. h0 of a new token is its own embedding, so
-//! SIBO with the cache is exact.
+//! SIBO with the cache is exact. Keys and values are kept in the numbers that the model computes in.
 
 use crate::cache::{KvLayer, KvRow};
 use crate::{Batch, Error, Model, Row};

@@ -211,7 +211,8 @@ fn read_recipe(args: &Args) -> anyhow::Result<Recipe> {
             object.retain(|key, _| !["task", "protocol"].contains(&key.as_str()));
         }
     }
-    for assignment in args.flags.assignments().iter().chain(&args.set) {
+    // A flag is the narrower word: `--set adapter={...} --lambda 0.2` keeps its lambda.
+    for assignment in args.set.iter().chain(&args.flags.assignments()) {
         recipe::set(&mut value, assignment)?;
     }
     Ok(Recipe::from_value(&place, &value)?)
@@ -391,6 +392,16 @@ mod tests {
             read_recipe(&args(&[file.to_str().unwrap(), "--task", "rte", "--set", "seed=9"])).unwrap();
         assert_eq!(recipe.source, Source::Tasks { tasks: vec!["rte".into()], protocol: None });
         assert_eq!(recipe.seed, 9);
+    }
+
+    #[test]
+    fn a_table_that_is_set_leaves_the_flags_their_say() {
+        let words = ["--model", "m", "--rows", "r", "--output-dir", "o", "--lambda", "0.3"];
+        let set = ["--set", "adapter={method=\"lora\",r=3}", "--set", "adapter.lora_alpha=5"];
+        let recipe = read_recipe(&args(&[&words[..], &set].concat())).unwrap();
+        assert_eq!(recipe.adapter.sibo.lambda.at(1), 0.3);
+        let sibo_peft::Method::Lora(lora) = &recipe.adapter.method else { panic!("LoRA was set") };
+        assert_eq!((lora.r, lora.alpha), (3, 5.0));
     }
 
     #[test]

@@ -162,7 +162,8 @@ pub(super) unsafe fn group(isa: Isa, shape: &AttnShape, s: &CachedSeq, kv_head: 
 /// What stands beyond the last position means nothing.
 fn weights(isa: Isa, shape: &AttnShape, s: &CachedSeq, parts: &[HeadPart], q: &Rows) -> (Rows, Vec<f32>) {
     let (group, c, row) = (shape.group(), shape.head_dim, parts.len() * BLOCK);
-    let mut scores = Rows::zeros(q.rows(), row);
+    let mut scores = Rows::scratch(q.rows(), row);
+    scores.data_mut().fill(0.0);
     for (b, part) in parts.iter().enumerate() {
         // After the last keys come the first values.
         let next = parts.get(b + 1).map_or(parts[0].values, |next| next.keys);

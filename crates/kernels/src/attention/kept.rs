@@ -5,6 +5,7 @@
 use super::AttnShape;
 use crate::Rows;
 use crate::frozen::{Compute, round_to_bf16};
+use crate::split::same_shape;
 use crate::work;
 use std::ops::Range;
 
@@ -106,6 +107,7 @@ impl KvBlock {
     /// Appends as many of these rows of k and v (T, G C) as there is room for, and says how many.
     pub fn append(&mut self, k: &Rows, v: &Rows, rows: Range<usize>) -> usize {
         assert_eq!(k.width(), self.heads * self.head_dim, "k is not kv_heads * head_dim wide");
+        same_shape("k", k, "v", v);
         let count = rows.len().min(BLOCK - self.len);
         for row in rows.take(count) {
             let (heads, at) = ((self.heads, self.head_dim), self.len);

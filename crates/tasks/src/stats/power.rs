@@ -44,9 +44,9 @@ pub fn smallest_detectable(design: &Design, level: f64, power: f64) -> Result<f6
     Ok((quantile(0.5 + level / 2.0) + quantile(power)) * variance.sqrt())
 }
 
-/// The same for a mean of numbers whose spread nobody knows before the first run (log-likelihoods): in units of the
-/// standard deviation of the rows' own paired differences, (z(level) + z(power)) / sqrt(rows). Seeds make that deviation
-/// smaller where a row's numbers are averaged over them.
+/// The same for a mean of numbers whose spread nobody knows before the first run (log-likelihoods), by the rows alone: in
+/// units of the standard deviation of the rows' own paired differences, (z(level) + z(power)) / sqrt(rows). What seeds
+/// differ by comes on top.
 pub fn smallest_effect(rows: usize, level: f64, power: f64) -> Result<f64, Error> {
     if rows == 0 {
         return Err(Error::numbers("smallest detectable difference", "no rows"));
