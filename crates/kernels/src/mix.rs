@@ -296,7 +296,8 @@ mod tests {
 
     #[test]
     fn dropped_at_once_is_dropped_afterwards() {
-        let (t, d) = (7, 33);
+        // Cut into several tasks.
+        let (t, d) = (90, 257);
         let (x, h0) = (noise_rows(t, d, 4), noise_rows(t, d, 5));
         let keys: Vec<u64> = (0..t as u64).map(|t| t * 977 + 5).collect();
         let run = || {

@@ -261,3 +261,51 @@ fn scale_of(form: H0) -> H0Scale {
         H0::Rms => H0Scale::Rms,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lora::LoraInit;
+    use sibo_kernels::frozen::Compute;
+
+    fn rows(seed: usize, t: usize, d: usize) -> Rows {
+        let values: Vec<f32> = (0..t * d).map(|i| ((i * 31 + seed * 17) % 23) as f32 / 7.0 - 1.5).collect();
+        Rows::from_slice(&values, d)
+    }
+
+    /// With x~ = 0.7 x + 0.3 h0 and dropout behind it, the gradients of x and h0 are one gradient in shares of 0.7 and 0.3.
+    #[test]
+    fn a_branch_that_drops_gives_h0_its_share_of_the_gradient() {
+        let (t, d, out) = (4, 9, 5);
+        let mut params = Params::new(Compute::F32);
+        let lora = Lora::new(&mut params, "q", d, out, 3, 0.8, LoraInit::Random, 7);
+        let branch = Branch {
+            function: Function::Lora(lora),
+            lambda: Dial::Fixed(0.3),
+            h0: H0::Raw,
+            mixed_skip: false,
+            dropout: 0.4,
+            drop_output: false,
+            layer: 1,
+            site: Site::Query,
+        };
+        let (x, h0, dy) = (rows(1, t, d), rows(2, t, d), rows(3, t, out));
+        let source = DropSource {
+            key: DropKey { seed: 5, epoch: 2 },
+            samples: &[0, 0, 1, 1],
+            positions: &[0, 1, 0, 1],
+        };
+        let call = Call { h0: &h0, drop: Some(source), seen: None };
+        let mut y = Rows::zeros(t, out);
+        let saved = branch.forward(&call, &params, &x, &mut y);
+        let (mut dx, mut dh0) = (Rows::zeros(t, d), Rows::zeros(t, d));
+        branch.backward(&call, &mut params, &x, &saved, &dy, Some(&mut dx), Some(&mut dh0));
+        assert!(dx.data().contains(&0.0) && dx.data().iter().any(|v| v.abs() > 1e-3));
+        for (dx, dh0) in dx.data().iter().zip(dh0.data()) {
+            assert!((dx * 0.3 - dh0 * 0.7).abs() < 1e-6, "{dx} {dh0}");
+        }
+        let mut alone = Rows::zeros(t, d);
+        branch.backward(&call, &mut params, &x, &saved, &dy, Some(&mut alone), None);
+        assert_eq!(alone.data(), dx.data());
+    }
+}
