@@ -239,7 +239,8 @@ fn elementwise_operations(pools: &[rayon::ThreadPool]) {
         });
     }
     let keys = drop::row_keys(drop::DropKey { seed: 1, epoch: 2 }, &vec![3; t], &positions, 4, 5);
-    line(pools, "dropout", n, || drop::apply(1e-6, &keys, &mut y.get()));
+    let mask = drop::Mask { p: 1e-6, keys };
+    line(pools, "dropout", n, || mask.apply(&mut y.get()));
     line(pools, "mix raw", n, || mix::forward(0.3, mix::H0Scale::Raw, &z, &z, &mut y.get()));
     line(pools, "mix rms", n, || mix::forward(0.3, mix::H0Scale::Rms, &z, &z, &mut y.get()));
     let targets: Vec<u32> = (0..t as u32).collect();

@@ -8,7 +8,7 @@ mod decode;
 mod head;
 mod kept;
 
-use crate::drop;
+use crate::drop::Mask;
 use crate::isa::isa;
 use crate::split::{length, same_shape};
 use crate::{Rows, awake};
@@ -38,17 +38,6 @@ pub struct Seq {
     pub start: usize,
     /// The number of rows.
     pub len: usize,
-}
-
-/// Dropout on the attention probabilities: kept ones are divided by 1 - p. The mask of (row, head,
-/// key position) is [`drop::keep`] with the row's key, the query head and the key's position in its
-/// sequence as the column.
-#[derive(Clone, Copy, Debug)]
-pub struct AttnDrop<'a> {
-    /// The probability of dropping.
-    pub p: f32,
-    /// One key per row (T), from [`drop::row_keys`].
-    pub keys: &'a [u64],
 }
 
 /// A sequence whose keys and values were kept from earlier steps.
@@ -100,7 +89,7 @@ pub fn forward(
     q: &Rows,
     k: &Rows,
     v: &Rows,
-    drop: Option<&AttnDrop>,
+    drop: Option<&Mask>,
     o: &mut Rows,
     lse: &mut [f32],
 ) {
@@ -111,7 +100,9 @@ pub fn forward(
     assert_eq!(q.rows(), k.rows(), "q and k differ in rows");
     length("lse", lse.len(), q.rows() * shape.heads);
     check_sequences(seqs, q.rows());
-    check_drop(drop, q.rows());
+    if let Some(mask) = drop {
+        mask.check(q.rows());
+    }
     let isa = isa();
     let o = Shared::new(o.data_mut(), q.width());
     let lse = Shared::new(lse, shape.heads);
@@ -157,14 +148,6 @@ fn check_sequences(seqs: &[Seq], rows: usize) {
             "sequence {s:?} overlaps the one before it or leaves the {rows} rows"
         );
         end = s.start + s.len;
-    }
-}
-
-#[track_caller]
-fn check_drop(drop: Option<&AttnDrop>, rows: usize) {
-    if let Some(d) = drop {
-        length("keys", d.keys.len(), rows);
-        drop::assert_probability(d.p);
     }
 }
 
@@ -239,7 +222,7 @@ pub fn backward(
     o: &Rows,
     lse: &[f32],
     do_: &Rows,
-    drop: Option<&AttnDrop>,
+    drop: Option<&Mask>,
     dq: &mut Rows,
     dk: &mut Rows,
     dv: &mut Rows,
@@ -255,7 +238,9 @@ pub fn backward(
     assert_eq!(q.rows(), k.rows(), "q and k differ in rows");
     length("lse", lse.len(), q.rows() * shape.heads);
     check_sequences(seqs, q.rows());
-    check_drop(drop, q.rows());
+    if let Some(mask) = drop {
+        mask.check(q.rows());
+    }
     let isa = isa();
     let gradients = Gradients {
         o,

@@ -40,7 +40,7 @@ pub fn row_keys(key: DropKey, samples: &[u64], positions: &[u32], layer: u64, si
 
 /// The two 32-bit halves from which the elements of one row and head are decided.
 #[inline(always)]
-pub(crate) fn head_key(key: u64, head: u32) -> (u32, u32) {
+fn head_key(key: u64, head: u32) -> (u32, u32) {
     let mixed = mix64(key ^ (u64::from(head) << 32 | 0x1f83_d9ab));
     (mixed as u32, (mixed >> 32) as u32)
 }
@@ -57,7 +57,7 @@ fn column_hash((low, high): (u32, u32), column: u32) -> u32 {
 
 /// Elements whose hash is below this are dropped.
 #[inline(always)]
-pub(crate) fn threshold(p: f32) -> u32 {
+fn threshold(p: f32) -> u32 {
     (f64::from(p) * 4_294_967_296.0) as u32
 }
 
@@ -65,11 +65,6 @@ pub(crate) fn threshold(p: f32) -> u32 {
 /// kept under dropout probability p. The definition that all fast paths follow.
 pub fn keep(p: f32, key: u64, head: u32, column: u32) -> bool {
     column_hash(head_key(key, head), column) >= threshold(p)
-}
-
-#[track_caller]
-pub(crate) fn assert_probability(p: f32) {
-    assert!((0.0..1.0).contains(&p), "dropout probability {p} is not in [0, 1)");
 }
 
 /// What one row, and head, drops.
@@ -105,41 +100,71 @@ fn mask_body<const FMA: bool>(mask: RowMask, x: &mut [f32]) {
     }
 }
 
-/// Dropout of rows: kept elements are divided by 1 - p.
-#[derive(Clone, Copy, Debug)]
-pub struct Mask<'a> {
+/// Dropout of T rows: kept elements are divided by 1 - p. It is linear and diagonal, so the backward is the same call on
+/// the gradient. Of attention's probabilities each query head has a mask of its own, with the position of the key as the
+/// column; elsewhere the head is 0.
+#[derive(Clone, Debug)]
+pub struct Mask {
     /// The probability of dropping.
     pub p: f32,
     /// One key per row (T), from [`row_keys`].
-    pub keys: &'a [u64],
+    pub keys: Vec<u64>,
 }
 
-impl Mask<'_> {
+impl Mask {
     #[track_caller]
     pub(crate) fn check(&self, rows: usize) {
         length("keys", self.keys.len(), rows);
-        assert_probability(self.p);
+        assert!((0.0..1.0).contains(&self.p), "dropout probability {} is not in [0, 1)", self.p);
     }
 
-    pub(crate) fn of_row(&self, t: usize) -> RowMask {
-        RowMask::new(self.p, self.keys[t], 0)
+    pub(crate) fn of_row(&self, t: usize, head: usize) -> RowMask {
+        RowMask::new(self.p, self.keys[t], head as u32)
     }
-}
 
-/// `x[t, c] = x[t, c] / (1 - p)` where kept, else 0; x (T, D), keys (T) from [`row_keys`].
-/// Linear and diagonal: the backward is the same call on the gradient.
-pub fn apply(p: f32, keys: &[u64], x: &mut Rows) {
-    let mask = Mask { p, keys };
-    mask.check(x.rows());
-    if p == 0.0 {
-        return;
+    /// The mask of the rows `at` alone.
+    pub fn pick(&self, at: &[usize]) -> Mask {
+        Mask { p: self.p, keys: at.iter().map(|t| self.keys[*t]).collect() }
     }
-    let (isa, width) = (isa(), x.width());
-    for_row_blocks(x, |first, rows| {
-        for (i, row) in rows.chunks_exact_mut(width).enumerate() {
-            mask_row(isa, mask.of_row(first + i), row);
+
+    /// `x[t, c] = x[t, c] / (1 - p)` where kept, else 0; x (T, D).
+    pub fn apply(&self, x: &mut Rows) {
+        self.check(x.rows());
+        if self.p == 0.0 {
+            return;
         }
-    });
+        let (isa, width) = (isa(), x.width());
+        for_row_blocks(x, |first, rows| {
+            for (i, row) in rows.chunks_exact_mut(width).enumerate() {
+                mask_row(isa, self.of_row(first + i, 0), row);
+            }
+        });
+    }
+
+    /// What [`Mask::apply`] makes of x, beside it, in one pass over memory.
+    pub fn copy(&self, x: &Rows) -> Rows {
+        let mut y = Rows::scratch(x.rows(), x.width());
+        let isa = isa();
+        self.each_row(x, &mut y, |mask, x, y| copy_row(isa, mask, x, y));
+        y
+    }
+
+    /// y += a times what [`Mask::apply`] makes of x, in one pass over memory.
+    pub fn add(&self, a: f32, x: &Rows, y: &mut Rows) {
+        let isa = isa();
+        self.each_row(x, y, |mask, x, y| add_row(isa, mask, a, x, y));
+    }
+
+    fn each_row(&self, x: &Rows, y: &mut Rows, row: impl Fn(RowMask, &[f32], &mut [f32]) + Sync) {
+        same_shape("x", x, "y", y);
+        self.check(x.rows());
+        let width = x.width();
+        for_row_blocks(y, |first, rows| {
+            for (i, y) in rows.chunks_exact_mut(width).enumerate() {
+                row(self.of_row(first + i, 0), x.row(first + i), y);
+            }
+        });
+    }
 }
 
 kernel!(fn copy_row(mask: RowMask, x: &[f32], y: &mut [f32]) = copy_body);
@@ -160,31 +185,6 @@ fn add_body<const FMA: bool>(mask: RowMask, a: f32, x: &[f32], y: &mut [f32]) {
     }
 }
 
-/// What [`apply`] makes of x, beside it, in one pass over memory.
-pub fn copy(p: f32, keys: &[u64], x: &Rows) -> Rows {
-    let mut y = Rows::scratch(x.rows(), x.width());
-    let isa = isa();
-    each_row(Mask { p, keys }, x, &mut y, |mask, x, y| copy_row(isa, mask, x, y));
-    y
-}
-
-/// y += a times what [`apply`] makes of x, in one pass over memory.
-pub fn add(p: f32, keys: &[u64], a: f32, x: &Rows, y: &mut Rows) {
-    let isa = isa();
-    each_row(Mask { p, keys }, x, y, |mask, x, y| add_row(isa, mask, a, x, y));
-}
-
-fn each_row(mask: Mask, x: &Rows, y: &mut Rows, row: impl Fn(RowMask, &[f32], &mut [f32]) + Sync) {
-    same_shape("x", x, "y", y);
-    mask.check(x.rows());
-    let width = x.width();
-    for_row_blocks(y, |first, rows| {
-        for (i, y) in rows.chunks_exact_mut(width).enumerate() {
-            row(mask.of_row(first + i), x.row(first + i), y);
-        }
-    });
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -202,9 +202,10 @@ mod tests {
     fn apply_follows_keep() {
         for (t, d) in [(1, 1), (3, 37), (60, 301)] {
             let (p, keys, x) = (0.3f32, keys(t, 2, 7), noise_rows(t, d, 1));
+            let mask = Mask { p, keys: keys.clone() };
             let run = || {
                 let mut y = x.copy();
-                apply(p, &keys, &mut y);
+                mask.apply(&mut y);
                 y.data().to_vec()
             };
             let expected: Vec<f32> = (0..t * d)
@@ -218,7 +219,7 @@ mod tests {
                 .collect();
             everywhere(run, |isa, y| assert!(y == expected, "{isa} {t}x{d}"));
             everywhere(
-                || copy(p, &keys, &x).data().to_vec(),
+                || mask.copy(&x).data().to_vec(),
                 |isa, y| assert!(y == expected, "{isa} {t}x{d}, a copy"),
             );
             let start = noise_rows(t, d, 2);
@@ -227,7 +228,7 @@ mod tests {
                 let sums: Vec<f64> = start.data().iter().zip(&expected).map(sum).collect();
                 let run = || {
                     let mut y = start.copy();
-                    add(p, &keys, a, &x, &mut y);
+                    mask.add(a, &x, &mut y);
                     y.data().to_vec()
                 };
                 everywhere(run, |isa, y| assert_close(&format!("{isa} {t}x{d}, {a} added"), y, &sums, 1e-7));
@@ -326,7 +327,7 @@ mod tests {
     fn zero_keeps_all() {
         let x = noise_rows(2, 9, 3);
         let mut y = x.copy();
-        apply(0.0, &keys(2, 0, 0), &mut y);
+        Mask { p: 0.0, keys: keys(2, 0, 0) }.apply(&mut y);
         assert_eq!(x.data(), y.data());
     }
 }

@@ -2,7 +2,7 @@
 //! 2402.11896).
 
 use crate::Rows;
-use crate::drop::{self, Mask, RowMask};
+use crate::drop::{Mask, RowMask};
 use crate::isa::{isa, kernel};
 use crate::math::{LANES, dot, madd};
 use crate::split::{for_row_blocks, rows_per_task, same_shape};
@@ -63,11 +63,11 @@ pub fn forward(lambda: f32, scale: H0Scale, x: &Rows, h0: &Rows, out: &mut Rows)
 }
 
 /// The same, then dropout, in one pass over memory.
-pub fn forward_dropped(lambda: f32, scale: H0Scale, x: &Rows, h0: &Rows, mask: Mask, out: &mut Rows) {
+pub fn forward_dropped(lambda: f32, scale: H0Scale, x: &Rows, h0: &Rows, mask: &Mask, out: &mut Rows) {
     mask.check(x.rows());
     let isa = isa();
     each_row(scale, x, h0, out, |t, s, x, h0, out| {
-        blend_dropped(isa, mask.of_row(t), 1.0 - lambda, x, lambda * s, h0, out);
+        blend_dropped(isa, mask.of_row(t, 0), 1.0 - lambda, x, lambda * s, h0, out);
     });
 }
 
@@ -128,8 +128,8 @@ pub fn backward(
 
 /// The gradient of [`forward_dropped`] into x alone, in one pass over memory: dx += (1 - lambda) times what dropout makes
 /// of dout; both (T, D).
-pub fn backward_dropped(lambda: f32, mask: Mask, dout: &Rows, dx: &mut Rows) {
-    drop::add(mask.p, mask.keys, 1.0 - lambda, dout, dx);
+pub fn backward_dropped(lambda: f32, mask: &Mask, dout: &Rows, dx: &mut Rows) {
+    mask.add(1.0 - lambda, dout, dx);
 }
 
 /// lambda = sigmoid(theta): what a learned lambda is made of, so that no step leaves 0 < lambda < 1.
@@ -299,18 +299,18 @@ mod tests {
         // Cut into several tasks.
         let (t, d) = (90, 257);
         let (x, h0) = (noise_rows(t, d, 4), noise_rows(t, d, 5));
-        let keys: Vec<u64> = (0..t as u64).map(|t| t * 977 + 5).collect();
+        let mask = Mask { p: 0.3, keys: (0..t as u64).map(|t| t * 977 + 5).collect() };
         let run = || {
             let mut out = Rows::scratch(t, d);
-            forward_dropped(0.35, H0Scale::Rms, &x, &h0, Mask { p: 0.3, keys: &keys }, &mut out);
+            forward_dropped(0.35, H0Scale::Rms, &x, &h0, &mask, &mut out);
             let mut after = Rows::scratch(t, d);
             forward(0.35, H0Scale::Rms, &x, &h0, &mut after);
-            drop::apply(0.3, &keys, &mut after);
+            mask.apply(&mut after);
             assert!(out.data() == after.data() && out.data().contains(&0.0));
             let mut masked = x.copy();
-            drop::apply(0.3, &keys, &mut masked);
+            mask.apply(&mut masked);
             let (mut dx, mut after) = (h0.copy(), h0.copy());
-            backward_dropped(0.35, Mask { p: 0.3, keys: &keys }, &x, &mut dx);
+            backward_dropped(0.35, &mask, &x, &mut dx);
             backward(0.35, H0Scale::Raw, &x, &h0, &masked, Some(&mut after), None);
             assert!(dx.data() == after.data());
             out.data().to_vec()

@@ -4,7 +4,7 @@
 use crate::cache::KvLayer;
 use crate::layer::{Context, DropSite};
 use crate::linear::{Grads, Linear, LinearSaved, series_backward, series_forward};
-use sibo_kernels::attention::{self, AttnDrop};
+use sibo_kernels::attention;
 use sibo_kernels::{Rows, elementwise, rope};
 use sibo_peft::{Branch, BranchSaved, Params, Site};
 
@@ -66,8 +66,7 @@ impl Attention {
             return (self.adapter.as_ref().map(|b| series_forward(b, call, params, &y).0).unwrap_or(y), None);
         }
         let mut lse = vec![0.0; n.rows() * cx.arch.heads];
-        let keys = cx.drop_keys(cx.dropout.attention, self.layer, DropSite::Probabilities);
-        let drop = keys.as_ref().map(|keys| AttnDrop { p: cx.dropout.attention, keys });
+        let drop = cx.mask(cx.dropout.attention, self.layer, DropSite::Probabilities);
         attention::forward(&shape, &cx.batch.seqs, &q, &k, &v, drop.as_ref(), &mut o, &mut lse);
         cx.show(Site::AttnOut, &o);
         let (y, output) = self.output.forward(call, params, &o);
@@ -106,8 +105,7 @@ impl Attention {
         let mut dq = Rows::scratch(da.rows(), saved.q.width());
         let mut dk = Rows::scratch(da.rows(), saved.k.width());
         let mut dv = Rows::scratch(da.rows(), saved.v.width());
-        let keys = cx.drop_keys(cx.dropout.attention, self.layer, DropSite::Probabilities);
-        let drop = keys.as_ref().map(|keys| AttnDrop { p: cx.dropout.attention, keys });
+        let drop = cx.mask(cx.dropout.attention, self.layer, DropSite::Probabilities);
         attention::backward(
             &cx.arch.attention(),
             &cx.batch.seqs,

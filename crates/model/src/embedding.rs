@@ -5,7 +5,8 @@ use crate::layer::DropSite;
 use crate::linear::Grads;
 use crate::norm::Norm;
 use crate::weight::Weight;
-use sibo_kernels::{Rows, drop, embed};
+use sibo_kernels::drop::Mask;
+use sibo_kernels::{Rows, embed};
 use sibo_peft::Params;
 use sibo_peft::lora::EmbeddingLora;
 
@@ -93,8 +94,8 @@ impl Embedding {
                 (y, Some((sum, stats)))
             }
         };
-        if let Some(keys) = &cx.keys {
-            drop::apply(cx.p, keys, &mut h0);
+        if let Some(mask) = &cx.mask {
+            mask.apply(&mut h0);
         }
         (h0, EmbeddingSaved(saved))
     }
@@ -108,8 +109,8 @@ impl Embedding {
         mut dh: Rows,
     ) {
         let batch = cx.batch;
-        if let Some(keys) = &cx.keys {
-            drop::apply(cx.p, keys, &mut dh);
+        if let Some(mask) = &cx.mask {
+            mask.apply(&mut dh);
         }
         let dsum = match (&self.norm, &saved.0) {
             (Some(norm), Some((sum, stats))) => norm.backward(grads.params, sum, stats, &dh),
@@ -142,16 +143,13 @@ impl Embedding {
 /// The batch and the embedding's own dropout.
 pub(crate) struct EmbeddingContext<'a> {
     pub(crate) batch: &'a crate::Batch,
-    pub(crate) p: f32,
-    pub(crate) keys: Option<Vec<u64>>,
+    pub(crate) mask: Option<Mask>,
 }
 
 impl<'a> EmbeddingContext<'a> {
     /// Takes the masks from where the layers' come from.
     pub(crate) fn new(batch: &'a crate::Batch, p: f32, source: Option<sibo_peft::DropSource>) -> Self {
-        let keys = source
-            .filter(|_| p > 0.0)
-            .map(|s| drop::row_keys(s.key, s.samples, s.positions, 0, DropSite::Embedding as u64));
-        EmbeddingContext { batch, p, keys }
+        let mask = source.and_then(|s| s.mask(p, 0, DropSite::Embedding as u64));
+        EmbeddingContext { batch, mask }
     }
 }

@@ -126,10 +126,8 @@ impl ClassHead {
     }
 
     fn drop(&self, cx: &Context, at: &[usize], site: DropSite, x: &mut Rows) {
-        let p = cx.dropout.classifier;
-        if let Some(keys) = cx.drop_keys(p, 0, site) {
-            let keys: Vec<u64> = at.iter().map(|t| keys[*t]).collect();
-            sibo_kernels::drop::apply(p, &keys, x);
+        if let Some(mask) = cx.mask(cx.dropout.classifier, 0, site) {
+            mask.pick(at).apply(x);
         }
     }
 }

@@ -9,8 +9,9 @@ use crate::linear::Grads;
 use crate::norm::Norm;
 use crate::on_sum::{self, SumSaved};
 use crate::rope::RopeSpec;
+use sibo_kernels::drop::Mask;
 use sibo_kernels::rope::RopeTable;
-use sibo_kernels::{Rows, drop, elementwise};
+use sibo_kernels::{Rows, elementwise};
 use sibo_peft::{Branch, Call, Params, Site};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -72,16 +73,15 @@ impl Context<'_> {
         crate::attention::rotate(self, x, heads, back);
     }
 
-    /// Keys of the masks of `site`, where dropout is on.
-    pub(crate) fn drop_keys(&self, p: f32, layer: usize, site: DropSite) -> Option<Vec<u64>> {
-        let source = self.call.drop.filter(|_| p > 0.0)?;
-        Some(drop::row_keys(source.key, source.samples, source.positions, layer as u64, site as u64))
+    /// The base model's own mask of `site`, where dropout is on.
+    pub(crate) fn mask(&self, p: f32, layer: usize, site: DropSite) -> Option<Mask> {
+        self.call.mask(p, layer, site as u64)
     }
 
     /// The base model's dropout on `x`; forward and backward are the same call.
     pub(crate) fn drop_rows(&self, p: f32, layer: usize, site: DropSite, x: &mut Rows) {
-        if let Some(keys) = self.drop_keys(p, layer, site) {
-            drop::apply(p, &keys, x);
+        if let Some(mask) = self.mask(p, layer, site) {
+            mask.apply(x);
         }
     }
 }
@@ -363,11 +363,7 @@ impl Layer {
 
     /// The gradient behind the base model's dropout, where it is on.
     fn dropped(&self, cx: &Context, d: &Rows, site: DropSite) -> Option<Rows> {
-        cx.drop_keys(cx.dropout.hidden, self.number, site).map(|keys| {
-            let mut masked = d.copy();
-            drop::apply(cx.dropout.hidden, &keys, &mut masked);
-            masked
-        })
+        cx.mask(cx.dropout.hidden, self.number, site).map(|mask| mask.copy(d))
     }
 
     fn second_norm(&self) -> &Norm {

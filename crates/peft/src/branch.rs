@@ -33,6 +33,21 @@ pub struct Call<'a> {
     pub seen: Option<&'a Seen<'a>>,
 }
 
+impl Call<'_> {
+    /// The mask of one site of a layer, where dropout is on and p is not 0.
+    pub fn mask(&self, p: f32, layer: usize, salt: u64) -> Option<Mask> {
+        self.drop.and_then(|source| source.mask(p, layer, salt))
+    }
+}
+
+impl DropSource<'_> {
+    /// The mask of one site of a layer, where p is not 0.
+    pub fn mask(&self, p: f32, layer: usize, salt: u64) -> Option<Mask> {
+        let keys = || drop::row_keys(self.key, self.samples, self.positions, layer as u64, salt);
+        (p > 0.0).then(|| Mask { p, keys: keys() })
+    }
+}
+
 /// Is told, branch by branch, the rows that it adds (T, N) and those that it adds them to (T, N).
 pub type See<'a> = &'a mut dyn FnMut(&Branch, &Rows, &Rows);
 
@@ -120,12 +135,12 @@ impl Branch {
             self.add(params, input.rows(), &mut given);
             (seen.0.borrow_mut())(self, &given, out);
         }
-        let Some(keys) = self.mask_keys(call).filter(|_| self.drop_output) else {
+        let Some(mask) = self.mask(call).filter(|_| self.drop_output) else {
             return self.add(params, input.rows(), out);
         };
         let mut given = Rows::zeros(out.rows(), out.width());
         let saved = self.add(params, input.rows(), &mut given);
-        drop::apply(self.dropout, &keys, &mut given);
+        mask.apply(&mut given);
         elementwise::add(&given, out);
         saved
     }
@@ -151,24 +166,21 @@ impl Branch {
         let input = self.read(call, params, x);
         // A learned lambda asks for the gradient of x~ even where nothing below trains.
         let wanted = dx.is_some() || self.learns();
-        let keys = self.mask_keys(call);
-        let masked =
-            keys.as_ref().filter(|_| self.drop_output).map(|keys| drop::copy(self.dropout, keys, dy));
+        let mask = self.mask(call);
+        let masked = mask.as_ref().filter(|_| self.drop_output).map(|mask| mask.copy(dy));
         let dy = masked.as_ref().unwrap_or(dy);
         let dinput = match &self.function {
             Function::Lora(lora) => lora.backward(params, input.rows(), &saved.0, dy, wanted),
             Function::Bottleneck(adapter) => adapter.backward(params, input.rows(), &saved.0, dy, wanted),
         };
         if let Some(mut dinput) = dinput {
-            let keys = keys.filter(|_| !self.drop_output);
+            let mask = mask.filter(|_| !self.drop_output);
             let lambda = self.lambda.value(params);
             let only_x = !self.learns() && (dh0.is_none() || lambda == 0.0);
-            match (keys, dx) {
-                (Some(keys), Some(dx)) if only_x => {
-                    mix::backward_dropped(lambda, Mask { p: self.dropout, keys: &keys }, &dinput, dx);
-                }
-                (Some(keys), dx) => {
-                    drop::apply(self.dropout, &keys, &mut dinput);
+            match (mask, dx) {
+                (Some(mask), Some(dx)) if only_x => mix::backward_dropped(lambda, &mask, &dinput, dx),
+                (Some(mask), dx) => {
+                    mask.apply(&mut dinput);
                     self.unmix(call, params, x, &dinput, dx, dh0);
                 }
                 (None, dx) => self.unmix(call, params, x, &dinput, dx, dh0),
@@ -219,28 +231,20 @@ impl Branch {
 
     fn read<'a>(&self, call: &Call, params: &Params, x: &'a Rows) -> Input<'a> {
         let lambda = self.lambda.value(params);
-        match (lambda != 0.0, self.mask_keys(call).filter(|_| !self.drop_output)) {
+        match (lambda != 0.0, self.mask(call).filter(|_| !self.drop_output)) {
             (false, None) => Input::Same(x),
-            (false, Some(keys)) => Input::Changed(drop::copy(self.dropout, &keys, x)),
+            (false, Some(mask)) => Input::Changed(mask.copy(x)),
             (true, None) => Input::Changed(mixture(lambda, self.h0, x, call.h0)),
-            (true, Some(keys)) => {
+            (true, Some(mask)) => {
                 let mut out = Rows::scratch(x.rows(), x.width());
-                let mask = Mask { p: self.dropout, keys: &keys };
-                mix::forward_dropped(lambda, self.scale(), x, call.h0, mask, &mut out);
+                mix::forward_dropped(lambda, self.scale(), x, call.h0, &mask, &mut out);
                 Input::Changed(out)
             }
         }
     }
 
-    fn mask_keys(&self, call: &Call) -> Option<Vec<u64>> {
-        let source = call.drop.filter(|_| self.dropout > 0.0)?;
-        Some(drop::row_keys(
-            source.key,
-            source.samples,
-            source.positions,
-            self.layer as u64,
-            self.site.salt(),
-        ))
+    fn mask(&self, call: &Call) -> Option<Mask> {
+        call.mask(self.dropout, self.layer, self.site.salt())
     }
 
     fn scale(&self) -> H0Scale {

@@ -1,8 +1,8 @@
 //! One head of one sequence: the tiles of its scores, forward and backward.
 
-use super::{AttnDrop, AttnShape};
+use super::AttnShape;
 use crate::Rows;
-use crate::drop;
+use crate::drop::{self, Mask};
 use crate::gemm::{Strided, Target, product};
 use crate::isa::{Isa, kernel};
 use crate::math::{dot, exp_below, max};
@@ -109,7 +109,7 @@ pub(super) struct Head<'a> {
     pub(super) kv_start: usize,
     pub(super) keys: usize,
     pub(super) head: usize,
-    pub(super) drop: Option<&'a AttnDrop<'a>>,
+    pub(super) drop: Option<&'a Mask>,
 }
 
 /// What the backward reads and writes besides.
@@ -181,8 +181,7 @@ impl<'a> Head<'a> {
     /// Applies the dropout mask of query `i` to a row over its keys.
     fn mask(&self, i: usize, row: &mut [f32]) {
         if let Some(d) = self.drop {
-            let mask = drop::RowMask::new(d.p, d.keys[self.q_start + i], self.head as u32);
-            drop::mask_row(self.isa, mask, row);
+            drop::mask_row(self.isa, d.of_row(self.q_start + i, self.head), row);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::head::QUERY_BLOCK;
 use super::*;
-use crate::drop::{DropKey, row_keys};
+use crate::drop::{self, DropKey, row_keys};
 use crate::frozen::Compute;
 use crate::testing::*;
 
@@ -157,7 +157,7 @@ fn fast_equals_naive() {
     {
         let s = shape(heads, kv_heads, c, causal);
         let mask: Mask = if dropped { &kept } else { &whole };
-        let drop = dropped.then_some(AttnDrop { p, keys: &keys });
+        let drop = dropped.then(|| drop::Mask { p, keys: keys.clone() });
         let [q, do_] = [1, 2].map(|i| noise_rows(t, heads * c, i));
         let [k, v] = [3, 4].map(|i| noise_rows(t, kv_heads * c, i));
         let [wq, wk, wv, wo] = [&q, &k, &v, &do_].map(|x| wide(x.data()));
