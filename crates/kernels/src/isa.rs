@@ -146,7 +146,8 @@ pub fn check() -> Result<Isa, String> {
 }
 
 fn parse_request(word: &str, best: Isa) -> Result<Isa, String> {
-    let word = word.trim().to_ascii_lowercase();
+    // Some write avx512-bf16.
+    let word = word.trim().to_ascii_lowercase().replace(['-', '_'], "");
     if word.is_empty() {
         return Ok(best);
     }
@@ -288,6 +289,7 @@ mod tests {
     fn requests_are_read_or_refused_with_a_sentence() {
         assert_eq!(parse_request("avx2", Isa::Avx512), Ok(Isa::Avx2));
         assert_eq!(parse_request(" Scalar ", Isa::Avx2), Ok(Isa::Scalar));
+        assert_eq!(parse_request("AVX512-BF16", Isa::Amx), Ok(Isa::Avx512Bf16));
         assert_eq!(parse_request("", Isa::Avx2), Ok(Isa::Avx2));
         let unknown = parse_request("sse9", Isa::Avx512).unwrap_err();
         assert!(unknown.contains("sse9") && unknown.contains("avx512bf16, amx"));

@@ -10,9 +10,11 @@ use super::pack::round_to_bf16;
 use super::pack::{PANEL, round};
 use super::panels::{Panels, each};
 use crate::Rows;
+#[cfg(target_arch = "x86_64")]
+use crate::gemm::tiles::{self, Tiled};
 use crate::gemm::{A_STRIDE, Ahead, Operands, Order, Product, Span, Strided, Target};
 #[cfg(target_arch = "x86_64")]
-use crate::gemm::{FEW_ROWS, Halves, tiles};
+use crate::gemm::{FEW_ROWS, Halves};
 #[cfg(target_arch = "x86_64")]
 use crate::isa::kernel;
 use crate::isa::{Isa, isa};
@@ -29,25 +31,16 @@ pub(super) unsafe fn forward(x: &Rows, beta: f32, of: &[(&Panels, *mut f32)]) {
         // SAFETY: the instruction set is that one; the rest is the caller's promise.
         return unsafe { few::forward(x, &of) };
     }
-    let rounded = rounds_first(x.rows()).then(|| rounded(x));
+    #[cfg(target_arch = "x86_64")]
+    if rounds_first(x.rows()) && x.width() > 0 {
+        let of: Vec<_> = of.iter().map(|(w, y)| (*w, target(w, *y))).collect();
+        // SAFETY: only AMX rounds first; the rest is the caller's promise.
+        return unsafe { tiled(x, &of, Direction::Forward) };
+    }
     for (w, y) in of {
         // SAFETY: the caller's promise.
-        unsafe { multiply(w, x, rounded.as_ref(), target(w, *y), Direction::Forward) };
+        unsafe { multiply(w, x, target(w, *y), Direction::Forward) };
     }
-}
-
-#[cfg(target_arch = "x86_64")]
-fn rounded(x: &Rows) -> Halves {
-    // SAFETY: only AMX rounds first, and what has AMX has AVX-512 BF16.
-    unsafe { Halves::of(x) }
-}
-
-/// Nowhere else is all of an operand rounded first.
-#[cfg(not(target_arch = "x86_64"))]
-enum Halves {}
-#[cfg(not(target_arch = "x86_64"))]
-fn rounded(_: &Rows) -> Halves {
-    unreachable!("only AMX rounds first")
 }
 
 /// Whether the forward product of so many rows with codes is done in integers, where the blocks of the weight allow it:
@@ -74,9 +67,14 @@ pub(super) fn rounds_first(rows: usize) -> bool {
 /// dx = beta dx + dy W; dy (T, N), dx (T, K).
 pub(super) fn backward(w: &Panels, dy: &Rows, beta: f32, dx: &mut Rows) {
     let target = Target { alpha: 1.0, beta, c: dx.data_mut().as_mut_ptr(), row: w.facts().inp };
-    let rounded = rounds_first(dy.rows()).then(|| rounded(dy));
-    // SAFETY: dx is borrowed exclusively, and the caller checked its shape.
-    unsafe { multiply(w, dy, rounded.as_ref(), target, Direction::Backward) };
+    // SAFETY: dx is borrowed exclusively, and the caller checked its shape; only AMX rounds first.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        if rounds_first(dy.rows()) && dy.width() > 0 {
+            return tiled(dy, &[(w, target)], Direction::Backward);
+        }
+        multiply(w, dy, target, Direction::Backward);
+    }
 }
 
 /// Up to so many rows tiles would be nearly empty, and reading the weight is the work.
@@ -91,29 +89,16 @@ enum Direction {
     Backward,
 }
 
-/// `rounded` is x in pairs of bf16, where [`rounds_first`] says so.
-///
 /// # Safety
 /// x is as wide as the contraction, the target as the result; nothing else reads or writes the target meanwhile.
-unsafe fn multiply(w: &Panels, x: &Rows, rounded: Option<&Halves>, target: Target, direction: Direction) {
-    let (out, inp) = (w.facts().out, w.facts().inp);
-    let (columns, depth) = match direction {
-        Direction::Forward => (out, inp),
-        Direction::Backward => (inp, out),
-    };
+unsafe fn multiply(w: &Panels, x: &Rows, target: Target, direction: Direction) {
+    let (columns, depth) = sides(w, direction);
     let left = Strided::rows(x.data(), depth);
     let operands = Frozen { left, depth, w, direction };
     let isa = isa();
     // SAFETY: the operands cover the shape, and the target is borrowed exclusively by the caller;
     // pairs are multiplied only where the CPU can.
     unsafe {
-        #[cfg(target_arch = "x86_64")]
-        if let Some(rounded) = rounded.filter(|_| depth > 0) {
-            let right = |columns, steps, buffer| Pairs(operands).right(isa, columns, steps, PANEL, buffer);
-            let ready = direction == Direction::Forward && matches!(w, Panels::Bf16(_));
-            tiles::multiply(rounded, columns, right, ready, target);
-            return;
-        }
         #[cfg(target_arch = "x86_64")]
         if isa.has_bf16() {
             pairs(operands, x.rows(), columns, target).compute_pairs(true);
@@ -123,6 +108,37 @@ unsafe fn multiply(w: &Panels, x: &Rows, rounded: Option<&Halves>, target: Targe
         let operands = Widened(operands);
         Product { shape, operands, target }.compute(isa, true);
     }
+}
+
+/// Columns and contraction of a product with the weight.
+fn sides(w: &Panels, direction: Direction) -> (usize, usize) {
+    match direction {
+        Direction::Forward => (w.facts().out, w.facts().inp),
+        Direction::Backward => (w.facts().inp, w.facts().out),
+    }
+}
+
+/// Products of the same x with weights, in tiles, as one parallel operation.
+///
+/// # Safety
+/// The CPU has AMX; x is as wide as every contraction, and not empty; as [`multiply`].
+#[cfg(target_arch = "x86_64")]
+unsafe fn tiled(x: &Rows, of: &[(&Panels, Target)], direction: Direction) {
+    // SAFETY: what has AMX has AVX-512 BF16.
+    let rounded = unsafe { Halves::of(x) };
+    let isa = isa();
+    let product = |&(w, target)| {
+        let (columns, depth) = sides(w, direction);
+        let operands = Pairs(Frozen { left: Strided::rows(x.data(), depth), depth, w, direction });
+        // SAFETY: tiles ask for the weight's own columns and pairs.
+        let right =
+            move |columns, steps, buffer| unsafe { operands.right(isa, columns, steps, PANEL, buffer) };
+        let ready = direction == Direction::Forward && matches!(w, Panels::Bf16(_));
+        Tiled { left: &rounded, columns, right, ready, target }
+    };
+    let products: Vec<_> = of.iter().map(product).collect();
+    // SAFETY: the caller's promise.
+    unsafe { tiles::multiply(&products) };
 }
 
 /// A product of pairs.
@@ -136,24 +152,21 @@ fn pairs(operands: Frozen<'_>, rows: usize, columns: usize, target: Target) -> P
 mod few {
     use super::super::coded::{Code, Coded};
     use super::super::integers::{Quantised, few_rows, serves};
-    use super::{Direction, Frozen, Pairs, Panels, Product, Rows, Span, Strided, Target};
+    use super::{Direction, Frozen, PANEL, Pairs, Panels, Product, Rows, Span, Strided, Target};
     use crate::awake;
-    use crate::gemm::SMALL;
+    use crate::gemm::{SMALL, panels_of_part};
     use crate::isa::isa;
     use std::ops::Range;
 
     /// Products of fewer multiplications are done alone even where threads are awake.
     const SHARED: usize = 1 << 13;
 
-    /// Panels of codes in one part.
-    const PANELS: usize = 4;
-
     /// Parts that there is room for at once: those of all but the head's products.
     const MANY: usize = 128;
 
-    /// A part of one of the products; where it is of codes, with the place of the rows that were quantised for it.
+    /// Columns of one of the products; where it is of codes, panels of them and the place of the rows that were quantised for it.
     enum Part<'a> {
-        Block(Product<Pairs<'a>>, (Span, Span)),
+        Block(Product<Pairs<'a>>, Span),
         Eight(&'a Coded<u16>, Range<usize>, Target, usize),
         Four(&'a Coded<u8>, Range<usize>, Target, usize),
     }
@@ -188,20 +201,29 @@ mod few {
             match w {
                 Panels::Eight(w) if serves(w) => {
                     let rows = integers.of(w);
-                    parts.extend(ranges(w).map(|panels| Part::Eight(w, panels, *target, rows)));
+                    parts.extend(
+                        ranges(w.bytes(), w.facts.panels(), x.rows())
+                            .map(|panels| Part::Eight(w, panels, *target, rows)),
+                    );
                 }
                 Panels::Four(w) if serves(w) => {
                     let rows = integers.of(w);
-                    parts.extend(ranges(w).map(|panels| Part::Four(w, panels, *target, rows)));
+                    parts.extend(
+                        ranges(w.bytes(), w.facts.panels(), x.rows())
+                            .map(|panels| Part::Four(w, panels, *target, rows)),
+                    );
                 }
-                _ => parts.extend(product.blocks_of_pairs().map(|block| Part::Block(product, block))),
+                _ => parts.extend(ranges(w.bytes(), w.facts().panels(), x.rows()).map(|panels| {
+                    let (first, end) = (panels.start * PANEL, out.min(panels.end * PANEL));
+                    Part::Block(product, Span { first, count: end - first })
+                })),
             }
         }
         let rows = |place: usize| &integers.made[place].1;
         // SAFETY: the caller's promise; parts write disjoint columns.
         let run = |part: &Part| unsafe {
             match part {
-                Part::Block(product, block) => product.block_of_pairs(*block),
+                Part::Block(product, columns) => product.columns_of_pairs(*columns),
                 Part::Eight(w, panels, target, place) => few_rows(w, panels.clone(), rows(*place), *target),
                 Part::Four(w, panels, target, place) => few_rows(w, panels.clone(), rows(*place), *target),
             }
@@ -213,10 +235,10 @@ mod few {
         }
     }
 
-    /// The panels of each part.
-    fn ranges<C: Code>(w: &Coded<C>) -> impl Iterator<Item = Range<usize>> + use<C> {
-        let panels = w.facts.panels();
-        (0..panels).step_by(PANELS).map(move |p| p..panels.min(p + PANELS))
+    /// The panels of each part of a weight of so many bytes in so many panels.
+    fn ranges(bytes: usize, panels: usize, rows: usize) -> impl Iterator<Item = Range<usize>> {
+        let some = panels_of_part(bytes / panels.max(1), rows);
+        (0..panels).step_by(some).map(move |p| p..panels.min(p + some))
     }
 }
 

@@ -64,6 +64,16 @@ pub(crate) trait Operands: Copy + Send + Sync {
     ) -> (*const f32, usize);
 }
 
+/// How many panels of a weight, of so many bytes each, are one part of an operation that few rows share out: reading a
+/// part takes some microseconds, so that the threads end at about the same time. With more rows a part has more panels,
+/// because each part packs the rows anew.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn panels_of_part(bytes: usize, rows: usize) -> usize {
+    const BYTES: usize = 80 << 10;
+    const ROWS: usize = 4;
+    (BYTES / bytes.max(1)).max(rows / ROWS).clamp(1, COLUMNS / 32)
+}
+
 /// `count` indices from `first` on.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Span {
@@ -125,21 +135,15 @@ impl<O: Operands> Product<O> {
         unsafe { self.run::<Avx512Pairs>(Isa::Avx512Bf16, parallel) }
     }
 
-    /// The blocks (rows, columns) that [`Product::compute_pairs`] would share out, for whoever shares out those of
-    /// several products.
-    #[cfg(target_arch = "x86_64")]
-    pub(crate) fn blocks_of_pairs(&self) -> impl Iterator<Item = (Span, Span)> + use<O> {
-        self.blocks::<Avx512Pairs>()
-    }
-
-    /// One of them.
+    /// Some columns of what [`Product::compute_pairs`] computes, for whoever shares out those of several products.
     ///
     /// # Safety
-    /// As [`Product::compute_pairs`], and the contraction has a step.
+    /// As [`Product::compute_pairs`]; the contraction has a step, and the columns are at most [`COLUMNS`], from a multiple of
+    /// the kernel's on.
     #[cfg(target_arch = "x86_64")]
-    pub(crate) unsafe fn block_of_pairs(&self, (rows, columns): (Span, Span)) {
+    pub(crate) unsafe fn columns_of_pairs(&self, columns: Span) {
         // SAFETY: the caller's promise.
-        unsafe { self.block::<Avx512Pairs>(Isa::Avx512Bf16, rows, columns) }
+        unsafe { self.block::<Avx512Pairs>(Isa::Avx512Bf16, Span { first: 0, count: self.shape.0 }, columns) }
     }
 
     /// Multiplications of single indices or of pairs.

@@ -156,8 +156,12 @@ macro_rules! group_kernel {
             let whole = depth / $lanes * $lanes;
             let mut k = 0;
             while k < whole {
-                // SAFETY: all rows hold `depth` values.
-                let columns = w.map(|w| unsafe { $load(w.add(k)) });
+                // SAFETY: all rows hold `depth` values; fetching has no effect but in time. The rows of the next group
+                // lie behind those of this one, and reading them is the work.
+                let columns = w.map(|w| unsafe {
+                    _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(k + GROUP * depth).cast());
+                    $load(w.add(k))
+                });
                 for (r, acc) in acc.iter_mut().enumerate() {
                     // SAFETY: as above.
                     let row = unsafe { $load(x.add(r * x_row + k)) };

@@ -30,6 +30,9 @@ pub(crate) struct Ahead {
     lines: usize,
 }
 
+/// How far ahead, in floats, one row's kernel fetches its panels: reading them is the work there.
+const STREAM: usize = 1024;
+
 /// Bytes of a cache line.
 const CACHE_LINE: usize = 64;
 
@@ -168,6 +171,11 @@ macro_rules! vector_kernel {
                 // SAFETY: `a` and `b` hold `depth` steps, and this is called `depth` times; the pointers stay
                 // inside or one past the end.
                 unsafe {
+                    if HEIGHT == 1 {
+                        for v in 0..$vectors {
+                            _mm_prefetch::<_MM_HINT_T0>(b.wrapping_add(STREAM + v * $lanes).cast());
+                        }
+                    }
                     let mut columns = [$zero(); $vectors];
                     for (v, column) in columns.iter_mut().enumerate() {
                         *column = $load(b.add(v * $lanes));

@@ -125,7 +125,7 @@ mod pairs {
         unsafe {
             if isa() == Isa::Amx {
                 let right = |columns, steps, buffer| operands.right(Isa::Amx, columns, steps, PANEL, buffer);
-                tiles::multiply(a, b.columns, right, true, target);
+                tiles::multiply(&[tiles::Tiled { left: a, columns: b.columns, right, ready: true, target }]);
             } else {
                 Product { shape: (a.rows, b.columns, a.pairs), operands, target }.compute_pairs(true);
             }

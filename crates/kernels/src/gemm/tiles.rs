@@ -6,10 +6,9 @@
 //! its own length alone, and an element is summed by one thread, so that neither the number of threads nor the rows
 //! around it change a bit.
 
-use super::engine::{Span, Target, part};
+use super::engine::{Span, Target, panels_of_part, part};
 use super::halves::{Halves, SIDE};
-use crate::work;
-use rayon::prelude::*;
+use crate::{awake, work};
 use std::arch::asm;
 use std::cell::RefCell;
 use std::mem::MaybeUninit;
@@ -30,49 +29,78 @@ const FEWEST_ROWS: usize = 64;
 const TASKS: usize = 2;
 /// Products of fewer multiplications of pairs than this run as one task.
 const SMALL: usize = 1 << 20;
+/// The same where threads are awake.
+const SHARED: usize = 1 << 16;
 
-/// c = beta c + a b for a (rows, pairs), b (pairs, columns); `right(columns, steps, buffer)` gives panels as
-/// [`super::Operands::right`] does, steps being pairs, and without the buffer where they are `ready`.
+/// A product: c = beta c + a b for a (rows, pairs), b (pairs, columns).
+pub(crate) struct Tiled<'a, R> {
+    pub(crate) left: &'a Halves,
+    pub(crate) columns: usize,
+    /// `right(columns, steps, buffer)` gives panels as [`super::Operands::right`] does, steps being pairs,
+    pub(crate) right: R,
+    /// without the buffer where they are ready.
+    pub(crate) ready: bool,
+    /// Its alpha is 1.
+    pub(crate) target: Target,
+}
+
+/// Products that are independent of each other, as one parallel operation.
 ///
 /// # Safety
-/// The CPU has AMX; `right` can give every column and pair; c is valid for writing, and nothing else reads or
-/// writes it meanwhile; `target.alpha` is 1.
-pub(crate) unsafe fn multiply(
-    left: &Halves,
-    columns: usize,
-    right: impl Fn(Span, Span, *mut f32) -> (*const f32, usize) + Sync,
-    ready: bool,
-    target: Target,
-) {
-    debug_assert!(target.alpha == 1.0, "tiles add up plain products");
-    let (rows, pairs) = (left.rows, left.pairs);
-    if rows == 0 || columns == 0 {
-        return;
-    }
-    // A few rows stay in the first-level cache whole, and their panels are best read from end to end.
-    let piece = if ready && rows <= BLOCK { pairs.max(1) } else { piece(pairs) };
-    let task = |rows: Span, columns: Span| {
+/// The CPU has AMX; each `right` can give every column and pair; each c is valid for writing, and nothing else reads or
+/// writes it meanwhile.
+pub(crate) unsafe fn multiply<R>(of: &[Tiled<R>])
+where
+    R: Fn(Span, Span, *mut f32) -> (*const f32, usize) + Sync,
+{
+    let alone = of.iter().map(Tiled::size).sum::<usize>() < if awake::is_cheap() { SHARED } else { SMALL };
+    let blocks: Vec<(&Tiled<R>, Span, Span)> = of
+        .iter()
+        .flat_map(|tiled| tiled.blocks(alone).map(move |(rows, columns)| (tiled, rows, columns)))
+        .collect();
+    let block = |(tiled, rows, columns): (&Tiled<R>, Span, Span)| {
         BUFFERS.with_borrow_mut(|buffer| {
-            let task = Task { left, target, rows, columns, piece };
+            let task = Task { left: tiled.left, target: tiled.target, rows, columns, piece: tiled.piece() };
             // SAFETY: the caller's promise; tasks write disjoint blocks of c.
-            unsafe { task.run(&right, buffer) }
+            unsafe { task.run(&tiled.right, buffer) }
         });
     };
-    if rows * columns * pairs < SMALL {
-        for first in (0..columns).step_by(COLUMNS) {
-            let count = COLUMNS.min(columns - first);
-            task(Span { first: 0, count: rows }, Span { first, count });
-        }
-        return;
+    match alone {
+        true => blocks.into_iter().for_each(block),
+        false => awake::share(blocks.len(), |i| block(blocks[i])),
     }
-    let (by_rows, by_columns) = cut(rows, columns);
-    (0..by_rows * by_columns).into_par_iter().for_each(|i| {
-        let rows = part(rows, by_rows, BLOCK, i / by_columns);
-        let columns = part(columns, by_columns, BLOCK, i % by_columns);
-        if rows.count > 0 && columns.count > 0 {
-            task(rows, columns);
-        }
-    });
+}
+
+impl<R> Tiled<'_, R> {
+    /// Multiplications of pairs.
+    fn size(&self) -> usize {
+        self.left.rows * self.columns * self.left.pairs
+    }
+
+    /// How many pairs of the contraction are multiplied before the next block's turn.
+    fn piece(&self) -> usize {
+        // A few rows stay in the first-level cache whole, and their panels are best read from end to end.
+        if self.ready && self.left.rows <= BLOCK { self.left.pairs.max(1) } else { piece(self.left.pairs) }
+    }
+
+    /// The blocks (rows, columns) that are tasks: as few as can be for one thread alone.
+    fn blocks(&self, alone: bool) -> impl Iterator<Item = (Span, Span)> + use<R> {
+        let (rows, columns) = (self.left.rows, self.columns);
+        let (by_rows, by_columns) = match alone {
+            true => (1, columns.div_ceil(COLUMNS)),
+            false if rows <= BLOCK => {
+                let panels = panels_of_part(self.left.pairs * BLOCK * size_of::<f32>(), 0);
+                (1, columns.div_ceil(BLOCK * panels))
+            }
+            false => cut(rows, columns),
+        };
+        let block = move |i| {
+            let rows = part(rows, by_rows, BLOCK, i / by_columns);
+            (rows, part(columns, by_columns, BLOCK, i % by_columns))
+        };
+        let some = |(rows, columns): &(Span, Span)| rows.count > 0 && columns.count > 0;
+        (0..by_rows * by_columns).map(block).filter(some)
+    }
 }
 
 /// How many blocks of rows and of columns a product is cut into. Columns first: panels that have to be made are then
