@@ -4,6 +4,7 @@ mod code;
 mod coded;
 #[cfg(target_arch = "x86_64")]
 mod expand;
+mod few;
 #[cfg(target_arch = "x86_64")]
 mod integers;
 mod pack;
@@ -212,8 +213,11 @@ pub fn forward_all(x: &Rows, beta: f32, of: &mut [(&FrozenWeight, &mut Rows)]) {
             }
         }
     }
-    // SAFETY: every y is borrowed exclusively and has the shape of its product.
-    unsafe { product::forward(x, beta, &packed) };
+    // f32 has nothing to round.
+    if !packed.is_empty() {
+        // SAFETY: every y is borrowed exclusively and has the shape of its product.
+        unsafe { product::forward(x, beta, &packed) };
+    }
 }
 
 #[cfg(test)]

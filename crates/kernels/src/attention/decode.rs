@@ -6,12 +6,11 @@ use super::kept::{BLOCK, HeadPart, Number, Numbers};
 use super::{AttnShape, CachedSeq};
 use crate::isa::{Isa, kernel};
 use crate::math::madd;
+use crate::rows::fetch;
 use crate::{Rows, work};
 
 /// Up to this many new queries of a sequence run here; more of them pay for packing.
 pub(super) const FEW_QUERIES: usize = 16;
-
-const CACHE_LINE: usize = 64;
 
 /// Rows that are added up together: a row of what they weigh is read once for all of them.
 const TOGETHER: usize = 4;
@@ -108,19 +107,6 @@ fn weigh_columns<const FMA: bool, const R: usize, const W: usize>(
     for (r, sums) in sums.iter().enumerate() {
         y[r * y_row + at..][..W].copy_from_slice(sums);
     }
-}
-
-/// Fetches values `at..at + W` into the first-level cache, where there are such.
-#[inline(always)]
-fn fetch<N, const W: usize>(x: &[N], at: usize) {
-    #[cfg(target_arch = "x86_64")]
-    for line in (0..W * size_of::<N>()).step_by(CACHE_LINE) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: fetching reads nothing and faults nowhere.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(x.as_ptr().wrapping_add(at).cast::<i8>().wrapping_add(line)) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (x, at);
 }
 
 /// The heads of `s` that share key/value head `kv_head`.

@@ -5,6 +5,8 @@
 //! A row is rounded to 2^-16 of the largest value of its segment, and the weight's value is code * scale itself, where the
 //! products of more rows round both to bf16.
 
+mod avx2;
+
 use super::coded::{Code, Coded};
 use super::pack::PANEL;
 use crate::gemm::Target;
@@ -123,35 +125,41 @@ fn quantise_body<const FMA: bool>(x: &[f32], inverse: f32, words: &mut [u32]) {
 /// y = beta y + x W^T for the out features of panels `panels`.
 ///
 /// # Safety
-/// The CPU has AVX-512 F, BW and VNNI; x was made for w's block size ([`serves`]) and input; y (`target`, whose alpha is 1)
-/// has the out features of these panels, for as many rows as x, and nothing else reads or writes them meanwhile.
-pub(super) unsafe fn few_rows<C: Code>(w: &Coded<C>, panels: Range<usize>, x: &Quantised, target: Target) {
+/// The CPU has AVX2, as `isa` says; x was made for w's block size ([`serves`]) and input; y (`target`, whose alpha is 1) has
+/// the out features of these panels, for as many rows as x, and nothing else reads or writes them meanwhile.
+pub(super) unsafe fn few_rows<C: Code>(
+    isa: Isa,
+    w: &Coded<C>,
+    panels: Range<usize>,
+    x: &Quantised,
+    target: Target,
+) {
     let rows = x.rows();
     let mut made = [[0.0; PANEL]; GROUP];
     for p in panels {
         let columns = w.facts.rows(p);
-        crate::work::add_bf16_pairs(rows * columns.len() * w.facts.pairs);
-        for first in (0..rows).step_by(GROUP) {
-            let count = GROUP.min(rows - first);
-            // SAFETY: the caller's promise.
+        // What has no products of pairs has no count of its own for them.
+        match isa.has_bf16() {
+            true => crate::work::add_bf16_pairs(rows * columns.len() * w.facts.pairs),
+            false => crate::work::add_f32(rows * columns.len() * w.facts.inp),
+        }
+        let group = if isa.has_bf16() { GROUP } else { GROUP / 2 };
+        for first in (0..rows).step_by(group) {
+            let count = group.min(rows - first);
+            // SAFETY: the caller's promise; what has BF16 here has VNNI.
             unsafe {
-                match count {
-                    1 => panel::<C, 1>(w, p, x, first, &mut made),
-                    2 => panel::<C, 2>(w, p, x, first, &mut made),
-                    3 => panel::<C, 3>(w, p, x, first, &mut made),
-                    _ => panel::<C, GROUP>(w, p, x, first, &mut made),
+                match (isa.has_bf16(), count) {
+                    (true, 1) => panel::<C, 1>(w, p, x, first, &mut made),
+                    (true, 2) => panel::<C, 2>(w, p, x, first, &mut made),
+                    (true, 3) => panel::<C, 3>(w, p, x, first, &mut made),
+                    (true, _) => panel::<C, GROUP>(w, p, x, first, &mut made),
+                    (false, 1) => avx2::panel::<C, 1>(w, p, x, first, &mut made),
+                    (false, _) => avx2::panel::<C, { GROUP / 2 }>(w, p, x, first, &mut made),
                 }
-            }
-            for (t, made) in (first..).zip(&made[..count]) {
-                // SAFETY: the caller's promise.
-                let y = unsafe {
-                    let start = target.c.add(t * target.row + columns.start);
-                    std::slice::from_raw_parts_mut(start, columns.len())
-                };
-                for (y, made) in y.iter_mut().zip(made) {
-                    let old = if target.beta == 0.0 { 0.0 } else { target.beta * *y };
-                    *y = made + old;
-                }
+                made[..count]
+                    .iter()
+                    .zip(first..)
+                    .for_each(|(made, t)| target.store(t, columns.clone(), made));
             }
         }
     }

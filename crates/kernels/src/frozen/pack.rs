@@ -182,6 +182,15 @@ impl Packed {
         self.lines[(p * self.facts.pairs + k) * LINES..].as_ptr().cast()
     }
 
+    /// The words of panel `p`.
+    pub(super) fn panel(&self, p: usize) -> &[[u32; PANEL]] {
+        let pairs = self.facts.pairs;
+        let lines = &self.lines[p * pairs * LINES..][..pairs * LINES];
+        // SAFETY: so many times two lines are so many times 32 words without padding, and the alignment of a line is that
+        // of a word or more.
+        unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), pairs) }
+    }
+
     /// The 32 words of panel `p`, pair `k`.
     fn words(&self, p: usize, k: usize) -> &[u32; PANEL] {
         let at = (p * self.facts.pairs + k) * LINES;

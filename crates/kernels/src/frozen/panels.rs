@@ -3,6 +3,8 @@
 use super::coded::Coded;
 use super::pack::{By, Facts, PANEL, Packed};
 use super::{Bits, Store};
+use crate::isa::Isa;
+use std::borrow::Cow;
 
 /// In which form the panels are.
 pub(super) enum Panels {
@@ -82,6 +84,15 @@ impl Panels {
 
     pub(super) fn facts(&self) -> &Facts {
         each!(self, w => &w.facts)
+    }
+
+    /// The words of panel `p` in bf16: those that are there, or made of codes.
+    pub(super) fn panel(&self, isa: Isa, p: usize) -> Cow<'_, [[u32; PANEL]]> {
+        match self {
+            Panels::Bf16(w) => Cow::Borrowed(w.panel(p)),
+            Panels::Eight(w) => Cow::Owned(w.panel(isa, p)),
+            Panels::Four(w) => Cow::Owned(w.panel(isa, p)),
+        }
     }
 
     pub(super) fn bytes(&self) -> usize {

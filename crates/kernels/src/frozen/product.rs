@@ -5,16 +5,17 @@
 //! widened to f32 and the f32 kernels run: the rounding points are the same, the order of summation
 //! is not.
 
+use super::few;
 #[cfg(target_arch = "x86_64")]
 use super::pack::round_to_bf16;
 use super::pack::{PANEL, round};
 use super::panels::{Panels, each};
 use crate::Rows;
 #[cfg(target_arch = "x86_64")]
+use crate::gemm::Halves;
+#[cfg(target_arch = "x86_64")]
 use crate::gemm::tiles::{self, Tiled};
 use crate::gemm::{A_STRIDE, Ahead, Operands, Order, Product, Span, Strided, Target};
-#[cfg(target_arch = "x86_64")]
-use crate::gemm::{FEW_ROWS, Halves};
 #[cfg(target_arch = "x86_64")]
 use crate::isa::kernel;
 use crate::isa::{Isa, isa};
@@ -25,32 +26,18 @@ use crate::isa::{Isa, isa};
 /// Every y has T rows of its weight's out features, and nothing else reads or writes it meanwhile.
 pub(super) unsafe fn forward(x: &Rows, beta: f32, of: &[(&Panels, *mut f32)]) {
     let target = |w: &Panels, y| Target { alpha: 1.0, beta, c: y, row: w.facts().out };
-    #[cfg(target_arch = "x86_64")]
-    if isa().has_bf16() && !rounds_first(x.rows()) && (1..=FEW_ROWS).contains(&x.rows()) && x.width() > 0 {
-        let of: Vec<(&Panels, Target)> = of.iter().map(|(w, y)| (*w, target(w, *y))).collect();
-        // SAFETY: the instruction set is that one; the rest is the caller's promise.
-        return unsafe { few::forward(x, &of) };
+    let of: Vec<(&Panels, Target)> = of.iter().map(|(w, y)| (*w, target(w, *y))).collect();
+    // SAFETY: the caller's promise; only AMX rounds first.
+    unsafe {
+        if few::is_few(x.rows()) && x.width() > 0 {
+            return few::forward(x, &of);
+        }
+        #[cfg(target_arch = "x86_64")]
+        if rounds_first(x.rows()) && x.width() > 0 {
+            return tiled(x, &of, Direction::Forward);
+        }
+        of.iter().for_each(|(w, target)| multiply(w, x, *target, Direction::Forward));
     }
-    #[cfg(target_arch = "x86_64")]
-    if rounds_first(x.rows()) && x.width() > 0 {
-        let of: Vec<_> = of.iter().map(|(w, y)| (*w, target(w, *y))).collect();
-        // SAFETY: only AMX rounds first; the rest is the caller's promise.
-        return unsafe { tiled(x, &of, Direction::Forward) };
-    }
-    for (w, y) in of {
-        // SAFETY: the caller's promise.
-        unsafe { multiply(w, x, target(w, *y), Direction::Forward) };
-    }
-}
-
-/// Whether the forward product of so many rows with codes is done in integers, where the blocks of the weight allow it:
-/// its rounding is finer then.
-#[cfg(test)]
-pub(super) fn in_integers(rows: usize) -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return isa().has_bf16() && !rounds_first(rows) && (1..=FEW_ROWS).contains(&rows);
-    #[cfg(not(target_arch = "x86_64"))]
-    return rows > usize::MAX - 1;
 }
 
 /// Whether a product rounds all of its left operand, of so many rows, before it starts.
@@ -141,105 +128,18 @@ unsafe fn tiled(x: &Rows, of: &[(&Panels, Target)], direction: Direction) {
     unsafe { tiles::multiply(&products) };
 }
 
+/// A forward product of pairs, to be computed in parts.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn few_pairs<'a>(w: &'a Panels, x: &Rows, target: Target) -> Product<Pairs<'a>> {
+    let depth = x.width();
+    let left = Strided::rows(x.data(), depth);
+    pairs(Frozen { left, depth, w, direction: Direction::Forward }, x.rows(), w.facts().out, target)
+}
+
 /// A product of pairs.
 #[cfg(target_arch = "x86_64")]
 fn pairs(operands: Frozen<'_>, rows: usize, columns: usize, target: Target) -> Product<Pairs<'_>> {
     Product { shape: (rows, columns, operands.depth.div_ceil(2)), operands: Pairs(operands), target }
-}
-
-/// A few rows: reading the weights is the work, and all of them are one parallel operation.
-#[cfg(target_arch = "x86_64")]
-mod few {
-    use super::super::coded::{Code, Coded};
-    use super::super::integers::{Quantised, few_rows, serves};
-    use super::{Direction, Frozen, PANEL, Pairs, Panels, Product, Rows, Span, Strided, Target};
-    use crate::awake;
-    use crate::gemm::{SMALL, panels_of_part};
-    use crate::isa::isa;
-    use std::ops::Range;
-
-    /// Products of fewer multiplications are done alone even where threads are awake.
-    const SHARED: usize = 1 << 13;
-
-    /// Parts that there is room for at once: those of all but the head's products.
-    const MANY: usize = 128;
-
-    /// Columns of one of the products; where it is of codes, panels of them and the place of the rows that were quantised for it.
-    enum Part<'a> {
-        Block(Product<Pairs<'a>>, Span),
-        Eight(&'a Coded<u16>, Range<usize>, Target, usize),
-        Four(&'a Coded<u8>, Range<usize>, Target, usize),
-    }
-
-    /// Rows of x in the integers of each block size.
-    struct Integers<'a> {
-        x: &'a Rows,
-        made: Vec<(usize, Quantised)>,
-    }
-
-    impl Integers<'_> {
-        fn of<C: Code>(&mut self, w: &Coded<C>) -> usize {
-            self.made.iter().position(|(block, _)| *block == w.block()).unwrap_or_else(|| {
-                let rows = (0..self.x.rows()).map(|t| self.x.row(t));
-                self.made.push((w.block(), Quantised::of(isa(), w, rows)));
-                self.made.len() - 1
-            })
-        }
-    }
-
-    /// # Safety
-    /// The CPU has AVX-512 BF16, and as [`super::forward`].
-    pub(super) unsafe fn forward(x: &Rows, of: &[(&Panels, Target)]) {
-        let (mut parts, mut size) = (Vec::with_capacity(MANY), 0);
-        let mut integers = Integers { x, made: Vec::new() };
-        for (w, target) in of {
-            let (out, depth) = (w.facts().out, x.width());
-            let operands =
-                Frozen { left: Strided::rows(x.data(), depth), depth, w, direction: Direction::Forward };
-            let product = super::pairs(operands, x.rows(), out, *target);
-            size += product.size();
-            match w {
-                Panels::Eight(w) if serves(w) => {
-                    let rows = integers.of(w);
-                    parts.extend(
-                        ranges(w.bytes(), w.facts.panels(), x.rows())
-                            .map(|panels| Part::Eight(w, panels, *target, rows)),
-                    );
-                }
-                Panels::Four(w) if serves(w) => {
-                    let rows = integers.of(w);
-                    parts.extend(
-                        ranges(w.bytes(), w.facts.panels(), x.rows())
-                            .map(|panels| Part::Four(w, panels, *target, rows)),
-                    );
-                }
-                _ => parts.extend(ranges(w.bytes(), w.facts().panels(), x.rows()).map(|panels| {
-                    let (first, end) = (panels.start * PANEL, out.min(panels.end * PANEL));
-                    Part::Block(product, Span { first, count: end - first })
-                })),
-            }
-        }
-        let rows = |place: usize| &integers.made[place].1;
-        // SAFETY: the caller's promise; parts write disjoint columns.
-        let run = |part: &Part| unsafe {
-            match part {
-                Part::Block(product, columns) => product.columns_of_pairs(*columns),
-                Part::Eight(w, panels, target, place) => few_rows(w, panels.clone(), rows(*place), *target),
-                Part::Four(w, panels, target, place) => few_rows(w, panels.clone(), rows(*place), *target),
-            }
-        };
-        if size < if awake::is_cheap() { SHARED } else { SMALL } {
-            parts.iter().for_each(run);
-        } else {
-            awake::share(parts.len(), |i| run(&parts[i]));
-        }
-    }
-
-    /// The panels of each part of a weight of so many bytes in so many panels.
-    fn ranges(bytes: usize, panels: usize, rows: usize) -> impl Iterator<Item = Range<usize>> {
-        let some = panels_of_part(bytes / panels.max(1), rows);
-        (0..panels).step_by(some).map(move |p| p..panels.min(p + some))
-    }
 }
 
 #[derive(Clone, Copy)]
@@ -287,7 +187,7 @@ fn narrow_body<const FMA: bool>(x: &[f32], to: &mut [u16]) {
 /// A step is a pair along the contraction.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy)]
-struct Pairs<'a>(Frozen<'a>);
+pub(super) struct Pairs<'a>(Frozen<'a>);
 
 #[cfg(target_arch = "x86_64")]
 impl Operands for Pairs<'_> {

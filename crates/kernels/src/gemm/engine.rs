@@ -12,6 +12,7 @@ use crate::isa::Isa;
 use crate::work;
 use rayon::prelude::*;
 use std::cell::RefCell;
+use std::ops::Range;
 
 /// Contraction steps (single, or pairs of bf16) between two visits to the result: a tile of `a`
 /// fits the first-level cache, a block of panels the second.
@@ -67,7 +68,6 @@ pub(crate) trait Operands: Copy + Send + Sync {
 /// How many panels of a weight, of so many bytes each, are one part of an operation that few rows share out: reading a
 /// part takes some microseconds, so that the threads end at about the same time. With more rows a part has more panels,
 /// because each part packs the rows anew.
-#[cfg(target_arch = "x86_64")]
 pub(crate) fn panels_of_part(bytes: usize, rows: usize) -> usize {
     const BYTES: usize = 80 << 10;
     const ROWS: usize = 4;
@@ -89,6 +89,22 @@ pub(crate) struct Target {
     pub(crate) beta: f32,
     pub(crate) c: *mut f32,
     pub(crate) row: usize,
+}
+
+impl Target {
+    /// c = beta c + `made` for some columns of row `t`; alpha is 1.
+    ///
+    /// # Safety
+    /// c has this row and these columns, and nothing else reads or writes them meanwhile.
+    pub(crate) unsafe fn store(&self, t: usize, columns: Range<usize>, made: &[f32]) {
+        let start = self.c.wrapping_add(t * self.row + columns.start);
+        // SAFETY: the caller's promise.
+        let c = unsafe { std::slice::from_raw_parts_mut(start, columns.len()) };
+        for (c, made) in c.iter_mut().zip(made) {
+            let old = if self.beta == 0.0 { 0.0 } else { self.beta * *c };
+            *c = made + old;
+        }
+    }
 }
 
 // SAFETY: an address; what writes through it on several threads writes disjoint parts of c.
