@@ -30,7 +30,9 @@ pub(crate) struct Ahead {
     lines: usize,
 }
 
-/// How far ahead, in floats, one row's kernel fetches its panels: reading them is the work there.
+/// Up to so many rows reading the panels is the work,
+const FEW: usize = 4;
+/// and they are fetched so many floats ahead.
 const STREAM: usize = 1024;
 
 /// Bytes of a cache line.
@@ -171,7 +173,7 @@ macro_rules! vector_kernel {
                 // SAFETY: `a` and `b` hold `depth` steps, and this is called `depth` times; the pointers stay
                 // inside or one past the end.
                 unsafe {
-                    if HEIGHT == 1 {
+                    if HEIGHT <= FEW {
                         for v in 0..$vectors {
                             _mm_prefetch::<_MM_HINT_T0>(b.wrapping_add(STREAM + v * $lanes).cast());
                         }
