@@ -28,7 +28,8 @@ const SHARED: usize = 1 << 13;
 /// Parts that there is room for at once: those of all but the head's products.
 const MANY: usize = 128;
 
-/// How many rows are few where pairs of bf16 are not multiplied at once: more are better served by widening once for all.
+/// How many rows are few where pairs of bf16 are not multiplied at once: each reads a panel anew, and more of them share one
+/// that is widened once. Where the two meet was counted in instructions, not timed.
 const WIDENED_ROWS: usize = 4;
 
 /// How many pairs ahead of its turn a panel is fetched.
@@ -42,7 +43,7 @@ pub(super) fn is_few(rows: usize) -> bool {
 
 /// Whether such a weight is multiplied in integers, where rows are few.
 #[cfg(target_arch = "x86_64")]
-pub(super) fn in_integers(w: &Panels, isa: Isa) -> bool {
+fn in_integers(w: &Panels, isa: Isa) -> bool {
     isa >= Isa::Avx2
         && match w {
             Panels::Bf16(_) => false,
