@@ -24,6 +24,7 @@ pub mod awake;
 pub mod drop;
 pub mod elementwise;
 pub mod embed;
+mod fetch;
 pub mod frozen;
 pub mod gemm;
 pub mod isa;

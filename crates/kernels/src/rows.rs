@@ -121,23 +121,6 @@ impl fmt::Debug for Rows {
     }
 }
 
-/// Bytes of a cache line.
-#[cfg(target_arch = "x86_64")]
-const CACHE_LINE: usize = 64;
-
-/// Fetches values `at..at + W` into the first-level cache, where there are such.
-#[inline(always)]
-pub(crate) fn fetch<N, const W: usize>(x: &[N], at: usize) {
-    #[cfg(target_arch = "x86_64")]
-    for line in (0..W * size_of::<N>()).step_by(CACHE_LINE) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: fetching reads nothing and faults nowhere.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(x.as_ptr().wrapping_add(at).cast::<i8>().wrapping_add(line)) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (x, at);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,8 +7,9 @@ use rayon::prelude::*;
 /// Elements in one task of an elementwise operation: enough to pay for handing it over.
 pub(crate) const GRAIN: usize = 16 * 1024;
 
-/// Columns in one task of a sum over rows: 16 vectors of 16, read from every row in turn.
-pub(crate) const COLUMN_BLOCK: usize = 64;
+/// Columns in one task of a sum over rows: of each row a KiB in turn, as a row's few lines alone would neither be fetched
+/// ahead nor pay for the call.
+const COLUMN_BLOCK: usize = 256;
 
 /// Rows of `width` values in one task.
 pub(crate) fn rows_per_task(width: usize) -> usize {

@@ -4,9 +4,9 @@
 use super::head::{Shared, exponentials};
 use super::kept::{BLOCK, HeadPart, Number, Numbers};
 use super::{AttnShape, CachedSeq};
+use crate::fetch::fetch;
 use crate::isa::{Isa, kernel};
 use crate::math::madd;
-use crate::rows::fetch;
 use crate::{Rows, work};
 
 /// Up to this many new queries of a sequence run here; more of them pay for packing.

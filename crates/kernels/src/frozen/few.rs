@@ -9,6 +9,7 @@ use super::panels::Panels;
 use super::product;
 use crate::Rows;
 use crate::awake;
+use crate::fetch::{distance, fetch};
 #[cfg(target_arch = "x86_64")]
 use crate::frozen::coded::{Code, Coded};
 #[cfg(target_arch = "x86_64")]
@@ -18,7 +19,6 @@ use crate::gemm::{FEW_ROWS, SMALL, Target, panels_of_part};
 use crate::gemm::{Product, Span};
 use crate::isa::{Isa, isa, kernel};
 use crate::math::madd;
-use crate::rows::fetch;
 use crate::work;
 use std::ops::Range;
 
@@ -31,9 +31,6 @@ const MANY: usize = 128;
 /// How many rows are few where pairs of bf16 are not multiplied at once: each reads a panel anew, and more of them share one
 /// that is widened once. Where the two meet was counted in instructions, not timed.
 const WIDENED_ROWS: usize = 4;
-
-/// How many pairs ahead of its turn a panel is fetched.
-const AHEAD: usize = 32;
 
 /// Whether so many rows are few, for weights in whatever form.
 pub(super) fn is_few(rows: usize) -> bool {
@@ -183,12 +180,13 @@ impl Part<'_> {
 /// # Safety
 /// The target has the out features of these panels, for as many rows as x, and nothing else reads or writes them meanwhile.
 unsafe fn widened(isa: Isa, w: &Panels, panels: Range<usize>, x: &Rows, target: Target) {
+    let ahead = distance() / size_of::<u32>();
     for p in panels {
         let (columns, words) = (w.facts().rows(p), w.panel(isa, p));
         work::add_f32(x.rows() * columns.len() * w.facts().inp);
         for t in 0..x.rows() {
             let mut made = [0.0; PANEL];
-            panel_row(isa, &words, x.row(t).as_chunks().0, &mut made);
+            panel_row(isa, &words, x.row(t).as_chunks().0, ahead, &mut made);
             // SAFETY: the caller's promise.
             unsafe { target.store(t, columns.clone(), &made) };
         }
@@ -196,16 +194,22 @@ unsafe fn widened(isa: Isa, w: &Panels, panels: Range<usize>, x: &Rows, target: 
 }
 
 kernel!(
-    /// The products of one row with a panel: `made[j]` is the sum of `words[k][j] * x[k]` over pairs.
-    fn panel_row(words: &[[u32; PANEL]], x: &[[f32; 2]], made: &mut [f32; PANEL]) = panel_row_body
+    /// The products of one row with a panel: `made[j]` is the sum of `words[k][j] * x[k]` over pairs. Words are fetched
+    /// `ahead` before their turn.
+    fn panel_row(words: &[[u32; PANEL]], x: &[[f32; 2]], ahead: usize, made: &mut [f32; PANEL]) = panel_row_body
 );
 
 #[inline(always)]
-fn panel_row_body<const FMA: bool>(words: &[[u32; PANEL]], x: &[[f32; 2]], made: &mut [f32; PANEL]) {
+fn panel_row_body<const FMA: bool>(
+    words: &[[u32; PANEL]],
+    x: &[[f32; 2]],
+    ahead: usize,
+    made: &mut [f32; PANEL],
+) {
     // Even and odd in features have sums of their own, or each product would wait for the one before.
     let (mut even, mut odd) = ([0.0f32; PANEL], [0.0f32; PANEL]);
     for (words, x) in words.iter().zip(x) {
-        fetch::<_, PANEL>(words.as_slice(), AHEAD * PANEL);
+        fetch::<_, PANEL>(words.as_slice(), ahead);
         for (sum, word) in even.iter_mut().zip(words) {
             *sum = madd::<FMA>(f32::from_bits(word << 16), x[0], *sum);
         }

@@ -8,6 +8,7 @@
 use super::micro::{A_STRIDE, Ahead, Micro, Order, Plain, Tile};
 #[cfg(target_arch = "x86_64")]
 use super::micro::{Avx2, Avx512, Avx512Pairs};
+use crate::fetch;
 use crate::isa::Isa;
 use crate::work;
 use rayon::prelude::*;
@@ -259,6 +260,7 @@ impl<O: Operands> Product<O> {
         let (order, target) = (self.operands.order(), &self.target);
         // Sixteen rows are two tiles of eight: fourteen and two would leave the second mostly idle.
         let high = M::height(rows.count.div_ceil(rows.count.div_ceil(M::MR)));
+        let stream = fetch::distance() / size_of::<f32>();
         let mut done = 0;
         for from in (0..self.shape.2).step_by(DEPTH) {
             let depth = DEPTH.min(self.shape.2 - from);
@@ -288,6 +290,7 @@ impl<O: Operands> Product<O> {
                             c: target.c.add(first * target.row + columns.first + j),
                             c_row: target.row,
                             ahead: ahead.part(p, parts),
+                            stream,
                         };
                         run_tile::<M>(order, height, tile, size);
                     }

@@ -4,6 +4,8 @@
 //! columns, contraction index outermost. Every result is `c = beta c + alpha a b`, each element
 //! summed in the order of the contraction.
 
+use crate::fetch::CACHE_LINE;
+
 /// One tile of work.
 pub(super) struct Tile {
     /// Steps of the contraction.
@@ -18,6 +20,8 @@ pub(super) struct Tile {
     pub(super) c_row: usize,
     /// What to fetch into the cache meanwhile.
     pub(super) ahead: Ahead,
+    /// How many floats before its turn `b` is fetched, where few rows read it.
+    pub(super) stream: usize,
 }
 
 /// Memory that will be read soon: `rows` stretches of `lines` cache lines, `distance` bytes apart. Packing the next
@@ -30,13 +34,8 @@ pub(crate) struct Ahead {
     lines: usize,
 }
 
-/// Up to so many rows reading the panels is the work,
+/// Up to so many rows reading the panels is the work, and they are fetched ahead.
 const FEW: usize = 4;
-/// and they are fetched so many floats ahead.
-const STREAM: usize = 1024;
-
-/// Bytes of a cache line.
-const CACHE_LINE: usize = 64;
 
 impl Ahead {
     /// `rows` rows of `count` floats, `distance` floats apart.
@@ -175,7 +174,7 @@ macro_rules! vector_kernel {
                 unsafe {
                     if HEIGHT <= FEW {
                         for v in 0..$vectors {
-                            _mm_prefetch::<_MM_HINT_T0>(b.wrapping_add(STREAM + v * $lanes).cast());
+                            _mm_prefetch::<_MM_HINT_T0>(b.wrapping_add(t.stream + v * $lanes).cast());
                         }
                     }
                     let mut columns = [$zero(); $vectors];
