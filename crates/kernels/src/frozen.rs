@@ -13,6 +13,7 @@ mod product;
 mod store;
 #[cfg(target_arch = "x86_64")]
 mod turn;
+mod widened;
 
 use crate::Rows;
 use crate::pool::Lasting;

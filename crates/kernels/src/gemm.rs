@@ -16,7 +16,7 @@ use crate::Rows;
 use crate::isa::isa;
 use crate::split::length;
 use crate::work;
-pub(crate) use engine::{Operands, Product, SMALL, Span, Target, panels_of_part};
+pub(crate) use engine::{DEPTH, Operands, Product, SMALL, Span, Target, panels_of_part};
 pub(crate) use few::FewRows;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use halves::Halves;

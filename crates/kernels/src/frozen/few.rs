@@ -2,14 +2,16 @@
 //! operation.
 //!
 //! Where the processor multiplies pairs of bf16, panels of bf16 go to that kernel; elsewhere each is widened in registers
-//! as it is read, so that it costs half the memory traffic of f32. Codes go as integers ([`super::integers`]).
+//! as it is read ([`super::widened`]). Codes go as integers ([`super::integers`]).
 
-use super::pack::{PANEL, round};
+#[cfg(target_arch = "x86_64")]
+use super::pack::PANEL;
+use super::pack::round;
 use super::panels::Panels;
 use super::product;
+use super::widened;
 use crate::Rows;
 use crate::awake;
-use crate::fetch::{distance, fetch};
 #[cfg(target_arch = "x86_64")]
 use crate::frozen::coded::{Code, Coded};
 #[cfg(target_arch = "x86_64")]
@@ -17,9 +19,7 @@ use crate::frozen::integers::{self, Quantised};
 use crate::gemm::{FEW_ROWS, SMALL, Target, panels_of_part};
 #[cfg(target_arch = "x86_64")]
 use crate::gemm::{Product, Span};
-use crate::isa::{Isa, isa, kernel};
-use crate::math::madd;
-use crate::work;
+use crate::isa::{Isa, isa};
 use std::ops::Range;
 
 /// Products of fewer multiplications are done alone even where threads are awake.
@@ -28,14 +28,9 @@ const SHARED: usize = 1 << 13;
 /// Parts that there is room for at once: those of all but the head's products.
 const MANY: usize = 128;
 
-/// How many rows are few where pairs of bf16 are not multiplied at once: each reads a panel anew, and more of them share one
-/// that is widened once. Where the two meet was counted in instructions, not timed.
-const WIDENED_ROWS: usize = 4;
-
 /// Whether so many rows are few, for weights in whatever form.
 pub(super) fn is_few(rows: usize) -> bool {
-    let most = if isa().has_bf16() { FEW_ROWS } else { WIDENED_ROWS };
-    (1..=most).contains(&rows) && !product::rounds_first(rows)
+    (1..=FEW_ROWS).contains(&rows) && !product::rounds_first(rows)
 }
 
 /// Whether such a weight is multiplied in integers, where rows are few.
@@ -170,54 +165,9 @@ impl Part<'_> {
                 }
                 Part::Widened(w, panels, target) => {
                     let x = ready.rounded.as_ref().expect("rounded for this weight");
-                    widened(ready.isa, w, panels.clone(), x, *target);
+                    widened::few_rows(ready.isa, w, panels.clone(), x, *target);
                 }
             }
         }
-    }
-}
-
-/// # Safety
-/// The target has the out features of these panels, for as many rows as x, and nothing else reads or writes them meanwhile.
-unsafe fn widened(isa: Isa, w: &Panels, panels: Range<usize>, x: &Rows, target: Target) {
-    let ahead = distance() / size_of::<u32>();
-    for p in panels {
-        let (columns, words) = (w.facts().rows(p), w.panel(isa, p));
-        work::add_f32(x.rows() * columns.len() * w.facts().inp);
-        for t in 0..x.rows() {
-            let mut made = [0.0; PANEL];
-            panel_row(isa, &words, x.row(t).as_chunks().0, ahead, &mut made);
-            // SAFETY: the caller's promise.
-            unsafe { target.store(t, columns.clone(), &made) };
-        }
-    }
-}
-
-kernel!(
-    /// The products of one row with a panel: `made[j]` is the sum of `words[k][j] * x[k]` over pairs. Words are fetched
-    /// `ahead` before their turn.
-    fn panel_row(words: &[[u32; PANEL]], x: &[[f32; 2]], ahead: usize, made: &mut [f32; PANEL]) = panel_row_body
-);
-
-#[inline(always)]
-fn panel_row_body<const FMA: bool>(
-    words: &[[u32; PANEL]],
-    x: &[[f32; 2]],
-    ahead: usize,
-    made: &mut [f32; PANEL],
-) {
-    // Even and odd in features have sums of their own, or each product would wait for the one before.
-    let (mut even, mut odd) = ([0.0f32; PANEL], [0.0f32; PANEL]);
-    for (words, x) in words.iter().zip(x) {
-        fetch::<_, PANEL>(words.as_slice(), ahead);
-        for (sum, word) in even.iter_mut().zip(words) {
-            *sum = madd::<FMA>(f32::from_bits(word << 16), x[0], *sum);
-        }
-        for (sum, word) in odd.iter_mut().zip(words) {
-            *sum = madd::<FMA>(f32::from_bits(word & 0xffff_0000), x[1], *sum);
-        }
-    }
-    for ((made, even), odd) in made.iter_mut().zip(even).zip(odd) {
-        *made = even + odd;
     }
 }
