@@ -94,7 +94,7 @@ WORKLOADS = {
     "score-choices": llama("score", "arc-easy", ("bf16", 8), [("f32", 8), ("bf16", 32)], (4.0, 1 / 3), llamacpp=["bf16", "f16", "q8_0"]),
     "generate-1": llama("generate", "prompt", ("bf16", 1), [("f32", 1), ("bf16", 1)], (3.0, 1 / 3), new=64, beams=1, llamacpp=["bf16", "f16"],
                         candle=["f32", "bf16"]),
-    # Our base in 8 bits against PyTorch's in bf16, and beside llama.cpp's 8 bits.
+    # Our base in 8 bits against PyTorch's in f32 or bf16, and beside llama.cpp's 8 bits.
     "generate-1-8bit": llama("generate", "prompt", ("bf16", 1), [("f32", 1), ("bf16", 1)], (5.0, 1 / 3), new=64, beams=1, bits=8, llamacpp=["q8_0"]),
     "generate-16": llama("generate", "prompts", ("bf16", 1), [("f32", 1), ("bf16", 1)], (3.0, 1 / 3), new=64, beams=1, llamacpp=["bf16", "f16", "q8_0"],
                          candle=["f32"]),

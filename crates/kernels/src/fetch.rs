@@ -17,8 +17,8 @@ pub(crate) fn fetch<N, const W: usize>(x: &[N], at: usize) {
 }
 
 /// How many bytes ahead of its turn a weight is fetched while few rows read it: what the processor does alone ends at each
-/// page. A Xeon is fastest with a page; an EPYC (Zen 3) with less, and a page ahead is slower there than nothing, because
-/// it disturbs what the processor fetches by itself.
+/// page. A Xeon gains by a page (more gave nothing, less was not tried); an EPYC (Zen 3) by less, and a page ahead is slower
+/// there than nothing.
 pub(crate) fn distance() -> usize {
     const PAGE: usize = 4096;
     const WITHIN_A_PAGE: usize = 1536;

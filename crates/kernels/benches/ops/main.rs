@@ -14,7 +14,7 @@ mod products;
 use criterion::{Criterion, SamplingMode};
 use sibo_kernels::peak::{self, Peak};
 use sibo_kernels::{Rows, work};
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -55,7 +55,8 @@ pub(crate) fn values(n: usize) -> Vec<f32> {
 pub(crate) struct Bench<'c> {
     criterion: &'c mut Criterion,
     pool: &'c rayon::ThreadPool,
-    peak: &'c Cell<Option<Peak>>,
+    /// Of this pool, measured when the first operation has been.
+    peak: &'c OnceCell<Peak>,
     lines: &'c mut Vec<[String; 6]>,
 }
 
@@ -77,9 +78,8 @@ impl Bench<'_> {
             // Nothing was measured where the filter of the command line leaves the operation out.
             let fastest = fastest.get();
             if fastest.is_finite() {
-                let peak = self.peak.get().unwrap_or_else(|| pool.install(peak::measure));
-                self.peak.set(Some(peak));
-                self.lines.push(pool.install(|| line(name, op, threads, fastest, &peak)));
+                let peak = self.peak.get_or_init(|| pool.install(peak::measure));
+                self.lines.push(pool.install(|| line(name, op, threads, fastest, peak)));
             }
         }
         group.finish();
@@ -149,7 +149,7 @@ fn main() {
     for threads in [1, 2] {
         let pool =
             rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads can be started");
-        let peak = Cell::new(None);
+        let peak = OnceCell::new();
         let mut bench = Bench { criterion: &mut criterion, pool: &pool, peak: &peak, lines: &mut lines };
         products::measure(&mut bench);
         elementwise::measure(&mut bench);

@@ -26,11 +26,12 @@ type Kernel = unsafe fn(words: &[[u32; PANEL]], x: &[&[[f32; 2]]], ahead: usize,
 /// y = beta y + x W^T for the out features of panels `panels`; x (T, whole pairs) holds what bf16 can.
 ///
 /// # Safety
-/// `isa` is what the CPU has; the target (whose alpha is 1) has these out features, for as many rows as x, and nothing else
+/// There is a row; `isa` is what the CPU has; the target (whose alpha is 1) has these out features, for as many rows as x, and nothing else
 /// reads or writes them meanwhile.
 pub(super) unsafe fn few_rows(isa: Isa, w: &Panels, panels: Range<usize>, x: &Rows, target: Target) {
     let (kernel, most) = kernel_of(isa);
-    let group = x.rows().div_ceil(x.rows().div_ceil(most).max(1)).max(1);
+    // As even as can be: sixteen rows by threes would leave one alone.
+    let group = x.rows().div_ceil(x.rows().div_ceil(most));
     let ahead = distance() / size_of::<u32>();
     let mut made = [[0.0; PANEL]; GROUP];
     for p in panels {
