@@ -38,7 +38,7 @@ impl Isa {
         }
     }
 
-    /// Whether it multiplies pairs of bf16, faster than f32.
+    /// Whether it multiplies pairs of bf16. Where that is slower than f32, [`usual`] avoids it.
     pub fn has_bf16(self) -> bool {
         self >= Isa::Avx512Bf16
     }
@@ -64,6 +64,16 @@ impl fmt::Display for Isa {
 pub fn best() -> Isa {
     static BEST: OnceLock<Isa> = OnceLock::new();
     *BEST.get_or_init(detect)
+}
+
+/// The instruction set where nobody asks for one: the best, unless its pairs of bf16 are slower than f32 (as on Xeons of
+/// the fourth and fifth generation whose AMX is hidden from a virtual machine), where plain AVX-512 is faster at everything.
+pub fn usual() -> Isa {
+    static USUAL: OnceLock<Isa> = OnceLock::new();
+    *USUAL.get_or_init(|| match best() {
+        Isa::Avx512Bf16 if !crate::peak::pairs_pay() => Isa::Avx512,
+        best => best,
+    })
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -140,16 +150,17 @@ fn detect() -> Isa {
 /// CPU lacks. The command line calls this first, so that [`isa`] need not fail later.
 pub fn check() -> Result<Isa, String> {
     match std::env::var(ISA_VARIABLE) {
-        Err(_) => Ok(best()),
-        Ok(word) => parse_request(&word, best()),
+        Err(_) => Ok(usual()),
+        Ok(word) => Ok(parse_request(&word, best())?.unwrap_or_else(usual)),
     }
 }
 
-fn parse_request(word: &str, best: Isa) -> Result<Isa, String> {
+/// What the word asks for; an empty one asks for nothing.
+fn parse_request(word: &str, best: Isa) -> Result<Option<Isa>, String> {
     // Some write avx512-bf16.
     let word = word.trim().to_ascii_lowercase().replace(['-', '_'], "");
     if word.is_empty() {
-        return Ok(best);
+        return Ok(None);
     }
     let names = Isa::ALL.map(Isa::name).join(", ");
     let Some(asked) = Isa::ALL.into_iter().find(|isa| isa.name() == word) else {
@@ -160,20 +171,20 @@ fn parse_request(word: &str, best: Isa) -> Result<Isa, String> {
             "{ISA_VARIABLE}={word} asks for an instruction set that this CPU lacks; the best it has is {best}"
         ));
     }
-    Ok(asked)
+    Ok(Some(asked))
 }
 
 thread_local! {
     static FORCED: Cell<Option<Isa>> = const { Cell::new(None) };
 }
 
-/// The instruction set in use: the one asked for by [`ISA_VARIABLE`], or the best that the CPU has.
+/// The instruction set in use: the one asked for by [`ISA_VARIABLE`], or the [`usual`] one.
 ///
 /// An operation reads this once, on the caller's thread, and hands the value to its tasks.
 /// A request that [`check`] refuses counts as no request.
 pub fn isa() -> Isa {
     static CHOSEN: OnceLock<Isa> = OnceLock::new();
-    FORCED.get().unwrap_or_else(|| *CHOSEN.get_or_init(|| check().unwrap_or_else(|_| best())))
+    FORCED.get().unwrap_or_else(|| *CHOSEN.get_or_init(|| check().unwrap_or_else(|_| usual())))
 }
 
 /// Runs `work` with another instruction set for the operations that it calls on this thread (for
@@ -287,14 +298,22 @@ mod tests {
 
     #[test]
     fn requests_are_read_or_refused_with_a_sentence() {
-        assert_eq!(parse_request("avx2", Isa::Avx512), Ok(Isa::Avx2));
-        assert_eq!(parse_request(" Scalar ", Isa::Avx2), Ok(Isa::Scalar));
-        assert_eq!(parse_request("AVX512-BF16", Isa::Amx), Ok(Isa::Avx512Bf16));
-        assert_eq!(parse_request("", Isa::Avx2), Ok(Isa::Avx2));
+        assert_eq!(parse_request("avx2", Isa::Avx512), Ok(Some(Isa::Avx2)));
+        assert_eq!(parse_request(" Scalar ", Isa::Avx2), Ok(Some(Isa::Scalar)));
+        assert_eq!(parse_request("AVX512-BF16", Isa::Amx), Ok(Some(Isa::Avx512Bf16)));
+        assert_eq!(parse_request("", Isa::Avx2), Ok(None));
         let unknown = parse_request("sse9", Isa::Avx512).unwrap_err();
         assert!(unknown.contains("sse9") && unknown.contains("avx512bf16, amx"));
         let lacking = parse_request("avx512", Isa::Avx2).unwrap_err();
         assert!(lacking.contains("lacks") && lacking.contains("avx2"));
+    }
+
+    #[test]
+    fn what_is_usual_is_the_best_or_does_without_pairs() {
+        match best() {
+            Isa::Avx512Bf16 => assert!([Isa::Avx512, Isa::Avx512Bf16].contains(&usual())),
+            best => assert_eq!(usual(), best),
+        }
     }
 
     #[test]

@@ -34,6 +34,26 @@ pub fn measure() -> Peak {
     Peak { f32_gflops, bf16_gflops, read_gbytes: reading(isa) }
 }
 
+/// Whether this CPU, which has AVX-512 BF16, multiplies pairs of bf16 faster than f32: AMD's do twice as much in the
+/// same time, some of Intel's half as much. Takes less than a millisecond; the two take turns, and each counts by its
+/// shortest attempt, so that other work on the machine does not decide.
+pub(crate) fn pairs_pay() -> bool {
+    /// Rounds of 10 to 50 microseconds.
+    const SHORT: usize = 2_000;
+    let isa = Isa::Avx512Bf16;
+    let seconds_of_one = |pairs| {
+        let start = Instant::now();
+        let done = multiply_for(isa, pairs, SHORT);
+        start.elapsed().as_secs_f64() / done as f64
+    };
+    let (mut plain, mut paired) = (f64::INFINITY, f64::INFINITY);
+    for _ in 0..2 * ATTEMPTS {
+        plain = plain.min(seconds_of_one(false));
+        paired = paired.min(seconds_of_one(true));
+    }
+    paired < plain
+}
+
 /// The shortest of the attempts, in seconds.
 fn shortest(mut work: impl FnMut()) -> f64 {
     let attempt = |_| {

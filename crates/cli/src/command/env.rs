@@ -46,7 +46,11 @@ fn facts(app: &App) -> Map<String, Value> {
     put("sibo", json!(app::version()));
     put("system", json!(format!("{} {}", std::env::consts::OS, std::env::consts::ARCH)));
     put("cpu", json!(machine::cpu_name().unwrap_or_else(|| "unknown".into())));
-    put("instruction_set", json!(format!("{} (this CPU has: {})", isa::isa(), available.join(", "))));
+    let slower = match isa::usual() == isa::best() {
+        true => "",
+        false => "; of these the last multiplies bf16 slower than f32",
+    };
+    put("instruction_set", json!(format!("{} (this CPU has: {}{slower})", isa::isa(), available.join(", "))));
     put("threads", json!(sibo_kernels::threads().to_string()));
     put("memory", json!(memory.unwrap_or_else(|| "unknown".into())));
     put("models", json!(folder(&roots.models)));
