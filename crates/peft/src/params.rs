@@ -3,7 +3,6 @@
 
 use crate::settled::Settled;
 use sibo_kernels::frozen::Compute;
-use sibo_kernels::isa::isa;
 use sibo_kernels::{Rows, gemm};
 
 /// One trainable tensor.
@@ -72,10 +71,9 @@ impl Params {
     }
 
     /// Until a value changes, branches may multiply by copies of the matrices in the form of frozen weights, which are
-    /// made once. Nothing is copied under f32, and where bf16 is widened before it is multiplied: reading it so takes
-    /// longer than reading floats.
+    /// made once. Nothing is copied under f32.
     pub fn settle(&self) {
-        if self.compute == Compute::Bf16 && isa().has_bf16() {
+        if self.compute == Compute::Bf16 {
             self.settled.begin(self.list.len());
         }
     }

@@ -34,15 +34,15 @@ fn named(kind: &str, (t, k, n): (usize, usize, usize)) -> String {
 /// y = x W^T, dx = dy W and dW = dy^T x in f32.
 fn matrices(bench: &mut Bench, shape: (usize, usize, usize)) {
     let (t, k, n) = shape;
-    let w = values(n * k);
+    let w = Rows::from_vec(values(n * k), k);
     let (x, dy) = (Rows::from_vec(values(t * k), k), Rows::from_vec(values(t * n), n));
     let (y, dx, dw) = (Target::new(t, n), Target::new(t, k), Target::new(n, k));
     let moved = t * k + n * k + t * n;
     bench.group(
         "f32 product",
         &[
-            Op::new(named("forward", shape), moved, || gemm::nt(1.0, &x, &w, 0.0, &mut y.get())),
-            Op::new(named("input gradient", shape), moved, || gemm::nn(1.0, &dy, &w, 0.0, &mut dx.get())),
+            Op::new(named("forward", shape), moved, || gemm::nt(1.0, &x, w.data(), 0.0, &mut y.get())),
+            Op::new(named("input gradient", shape), moved, || gemm::nn(1.0, &dy, w.data(), 0.0, &mut dx.get())),
             Op::new(named("weight gradient", shape), moved, || {
                 gemm::tn(1.0, &dy, &x, 0.0, dw.get().data_mut());
             }),
