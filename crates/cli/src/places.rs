@@ -48,7 +48,7 @@ impl Places {
     pub(crate) fn open(&self, what: &ModelArgs) -> anyhow::Result<Model> {
         let folder = self.model(&what.model)?;
         let options = LoadOptions {
-            compute: what.compute.into(),
+            compute: what.numbers.of(&folder),
             keep_layers: what.cut.layers,
             ..LoadOptions::default()
         };
@@ -132,9 +132,24 @@ pub(crate) struct ModelArgs {
     pub(crate) adapter: Option<String>,
     #[command(flatten)]
     pub(crate) cut: CutArgs,
-    /// Numbers in which the frozen products are computed
-    #[arg(long, value_enum, default_value = "f32")]
-    pub(crate) compute: ComputeArg,
+    #[command(flatten)]
+    pub(crate) numbers: NumbersArgs,
+}
+
+/// In which numbers a model computes.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct NumbersArgs {
+    /// Numbers in which the frozen products are computed [default: f32, or bf16 for a base in 8 or 4 bits, which f32 would
+    /// widen]
+    #[arg(long, value_enum)]
+    pub(crate) compute: Option<ComputeArg>,
+}
+
+impl NumbersArgs {
+    /// Those for the model in this folder.
+    pub(crate) fn of(self, folder: &Path) -> Compute {
+        self.compute.map_or_else(|| sibo_model::usual_compute(folder), Compute::from)
+    }
 }
 
 /// How much of a model is used.

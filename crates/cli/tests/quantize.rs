@@ -7,11 +7,12 @@ use serde_json::Value;
 use sibo_files::TensorFile;
 use std::collections::BTreeMap;
 
-/// Every logit of a model, by name.
-fn traced(place: &Place, model: &str, compute: &str) -> BTreeMap<String, Vec<f32>> {
+/// Every logit of a model, by name, under `--compute` or without it.
+fn traced(place: &Place, model: &str, compute: Option<&str>) -> BTreeMap<String, Vec<f32>> {
     let out = place.join("out.safetensors");
-    let words = ["trace", "--ids", "ids.json", "--model", model, "--compute", compute, "--out"];
-    succeeds(place.sibo(&words).arg(&out));
+    let mut sibo = place.sibo(&["trace", "--ids", "ids.json", "--model", model, "--out"]);
+    sibo.arg(&out).args(compute.map(|word| format!("--compute={word}")));
+    succeeds(&mut sibo);
     let mut file = TensorFile::open(&out).unwrap();
     let names: Vec<String> = file.shapes().into_keys().filter(|n| n.starts_with("logits")).collect();
     names.into_iter().map(|name| (name.clone(), file.read(&name).unwrap().into_f32())).collect()
@@ -33,7 +34,8 @@ fn a_quantised_model_is_near_and_small() {
     let size = |model: &str| {
         std::fs::metadata(place.join(&format!("models/{model}/model.safetensors"))).unwrap().len()
     };
-    let base = traced(&place, "llama-tied", "f32");
+    let base = traced(&place, "llama-tied", Some("f32"));
+    assert_eq!(traced(&place, "llama-tied", None), base, "floats are computed as floats");
     for (bits, near) in [("8", 0.05), ("4", 0.6)] {
         let (name, output) = (format!("small-{bits}"), format!("models/small-{bits}"));
         let words = ["quantize", "llama-tied", "--bits", bits, "--block", "4", "--output", &output];
@@ -56,10 +58,12 @@ fn a_quantised_model_is_near_and_small() {
                 "tokenizer_config.json"
             ]
         );
-        for compute in ["f32", "bf16"] {
-            let moved = differ(&base, &traced(&place, &name, compute));
-            assert!(moved > 1e-4 && moved < near, "{bits} bits, {compute}: {moved}");
+        let [wide, narrow] = ["f32", "bf16"].map(|compute| traced(&place, &name, Some(compute)));
+        for found in [&wide, &narrow] {
+            let moved = differ(&base, found);
+            assert!(moved > 1e-4 && moved < near, "{bits} bits: {moved}");
         }
+        assert!(wide != narrow && traced(&place, &name, None) == narrow, "{bits} bits are not widened unasked");
         assert!(size(&name) < size("llama-tied"), "{bits} bits");
     }
     let words = ["quantize", "llama-tied", "--bits", "4", "--block", "row", "--output", "rows", "--json"];

@@ -53,7 +53,7 @@ pub use generate::{Decoder, continue_rows, greedy};
 pub use load::{LoadOptions, Loaded};
 pub use model::{Dropout, Model, Recompute, StepOutput};
 pub use plan::{MemoryPlan, PlanInput};
-pub use quantise::{Quantised, QuantisedKind, quantise};
+pub use quantise::{Quantised, QuantisedKind, quantise, usual_compute};
 pub use random::{RandomModel, write_random};
 pub use rope::{RopeScaling, RopeSpec};
 pub use sample::{Sampler, SamplerSettings};

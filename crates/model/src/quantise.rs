@@ -2,10 +2,10 @@
 
 use crate::Error;
 use crate::arch::{Arch, HeadKind};
-use crate::layout::{self, Coding, Layout};
+use crate::layout::{self, Coding, Layout, METHOD};
 use crate::load::{LoadOptions, Opened};
 use sibo_files::{Planned, Type, Values};
-use sibo_kernels::frozen::{Bits, Store, encode};
+use sibo_kernels::frozen::{Bits, Compute, Store, encode};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -262,6 +262,14 @@ fn write_config(folder: &Path, output: &Path, usual: Coding) -> Result<(), Error
     config["quantization_config"] = usual.note();
     let text = format!("{config:#}\n");
     Ok(sibo_files::write(&output.join("config.json"), text.as_bytes())?)
+}
+
+/// The numbers for whoever names none: f32, or bf16 where the weights of a folder are codes, which f32 would widen to four
+/// or eight times their size. A folder that cannot be read counts as one without codes; opening it says what is wrong.
+pub fn usual_compute(folder: &Path) -> Compute {
+    let config = sibo_files::json::read(&folder.join("config.json"));
+    let coded = config.is_ok_and(|config| config["quantization_config"]["quant_method"] == METHOD);
+    if coded { Compute::Bf16 } else { Compute::F32 }
 }
 
 #[cfg(test)]

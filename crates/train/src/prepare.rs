@@ -6,7 +6,7 @@ use crate::probe::{self, ProbeRow};
 use crate::recipe::{ComputeChoice, Recipe, Source, Training, VALIDATION_ROWS};
 use crate::validate::Validation;
 use crate::{Error, Outcome, batches, card, checkpoint, mixture};
-use sibo_model::{Compute, LoadOptions, Model};
+use sibo_model::{Compute, LoadOptions, Model, usual_compute};
 use sibo_peft::{AdapterConfig, TaskType};
 use sibo_tasks::spec::Kind;
 use sibo_tasks::{Example, Metric, Protocol, SplitName, Task, Wanted};
@@ -67,13 +67,14 @@ impl Prepared {
     }
 }
 
-/// Whether a recipe's choice of numbers means bf16 on this machine.
-pub fn compute(choice: ComputeChoice) -> Compute {
-    let has_bf16 = sibo_kernels::isa::isa().has_bf16();
+/// What a recipe's choice of numbers means for a base model on this machine: `auto` is bf16 where the processor
+/// multiplies it faster, and for weights in 8 or 4 bits, which f32 would widen.
+pub fn compute(choice: ComputeChoice, base: &Path) -> Compute {
     match choice {
         ComputeChoice::Bf16 => Compute::Bf16,
-        ComputeChoice::Auto if has_bf16 => Compute::Bf16,
-        ComputeChoice::Auto | ComputeChoice::F32 => Compute::F32,
+        ComputeChoice::F32 => Compute::F32,
+        ComputeChoice::Auto if sibo_kernels::isa::isa().has_bf16() => Compute::Bf16,
+        ComputeChoice::Auto => usual_compute(base),
     }
 }
 
@@ -188,7 +189,7 @@ fn open(
     notes: &mut Vec<String>,
 ) -> Result<Model, Error> {
     let options = LoadOptions {
-        compute: compute(recipe.training.compute),
+        compute: compute(recipe.training.compute, folder),
         seed: recipe.seed,
         classes,
         keep_layers: recipe.num_hidden_layers,

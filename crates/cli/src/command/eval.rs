@@ -134,7 +134,7 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     let (tasks, samples): (Vec<TaskResult>, Vec<(String, Vec<Sample>)>) =
         done.into_iter().map(|d| (d.result.clone(), (d.result.task, d.samples))).unzip();
     let results = RunResults {
-        config: config(&args, trained_on, model.arch().damage()),
+        config: config(&args, trained_on, &model),
         date,
         seconds: began.elapsed().as_secs_f64(),
         model: match model.arch().damage() {
@@ -251,13 +251,14 @@ fn ask_all(
     Ok(done)
 }
 
-fn config(args: &Args, trained_on: Option<String>, damage: Option<String>) -> serde_json::Value {
+fn config(args: &Args, trained_on: Option<String>, model: &Model) -> serde_json::Value {
+    let (damage, compute) = (model.arch().damage(), model.params().compute());
     json!({
         "trained_on": trained_on,
         "model": args.model.model, "layers": args.model.cut.layers, "damage": damage,
         "adapter": args.model.adapter, "protocol": args.protocol.name(),
         "likelihood": args.likelihood, "split": args.split.to_string(), "limit": args.limit, "num_fewshot": args.num_fewshot,
-        "batch_size": args.batch_size, "compute": format!("{:?}", args.model.compute).to_lowercase(),
+        "batch_size": args.batch_size, "compute": format!("{compute:?}").to_lowercase(),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use crate::app::App;
 use crate::describe::{self, adapter_lines};
-use crate::places::{ComputeArg, CutArgs};
+use crate::places::CutArgs;
 use serde_json::{Value, json};
 use sibo_model::{HeadKind, LoadOptions, Model};
 use sibo_peft::{Module, ModuleKind, Site};
@@ -39,7 +39,7 @@ struct Group {
 pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     let folder = app.places.model(&args.model)?;
     let options = LoadOptions {
-        compute: ComputeArg::F32.into(),
+        compute: sibo_model::Compute::F32,
         keep_layers: args.cut.layers,
         ..LoadOptions::default()
     };

@@ -1,7 +1,7 @@
 //! `sibo overhead`: what a method costs on a model, and what SIBO adds to it: counted, planned and measured.
 
 use crate::app::App;
-use crate::places::{ComputeArg, CutArgs};
+use crate::places::{CutArgs, NumbersArgs};
 use crate::trial::{MethodArgs, Shape};
 use serde_json::{Value, json};
 use sibo_kernels::{pool, work};
@@ -53,9 +53,8 @@ pub(crate) struct Args {
     dropout: bool,
     #[command(flatten)]
     cut: CutArgs,
-    /// Numbers in which the frozen products are computed
-    #[arg(long, value_enum, default_value = "f32")]
-    compute: ComputeArg,
+    #[command(flatten)]
+    numbers: NumbersArgs,
     /// Also draw time and operations over the tokens of a step into this file
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
@@ -82,7 +81,7 @@ struct Line {
 pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     let folder = app.places.model(&args.model)?;
     let options =
-        LoadOptions { compute: args.compute.into(), keep_layers: args.cut.layers, ..LoadOptions::default() };
+        LoadOptions { compute: args.numbers.of(&folder), keep_layers: args.cut.layers, ..LoadOptions::default() };
     let base = Model::load(&folder, &options)?.model;
     app.places.tell_damage(&base);
     let mut plain = attached(&base, &args, 0.0)?;

@@ -10,8 +10,8 @@ use std::path::PathBuf;
 
 const LONG_ABOUT: &str = "\
 Writes a model's folder again with the matrices of its layers and its language head in 8 or 4 bits, one scale for each \
-block of columns. With --compute bf16 (or `auto`, on a processor that multiplies bf16) such weights stay so small in \
-memory, too, and are expanded where they are multiplied; with f32 they are widened when they are read.
+block of columns. Such weights stay so small in memory, too, and are expanded where they are multiplied; only where f32 is \
+asked for (--compute f32, or compute = \"f32\" in a recipe) are they widened when they are read.
 
     sibo quantize smollm2-135m --bits 8 --output models/smollm2-135m-int8
     sibo train recipe.toml --set model=smollm2-135m-int8

@@ -2,7 +2,7 @@
 
 use crate::app::App;
 use crate::interrupt;
-use crate::places::{ComputeArg, CutArgs};
+use crate::places::{CutArgs, NumbersArgs};
 use crate::ui::{Bench, Site};
 use serde_json::json;
 use sibo_serve::Server;
@@ -38,9 +38,8 @@ pub(crate) struct Args {
     /// An adapter for the playground; may be given several times
     #[arg(long, value_name = "ADAPTER", requires = "model")]
     adapter: Vec<String>,
-    /// Numbers in which the frozen products of the playground are computed
-    #[arg(long, value_enum, default_value = "f32", requires = "model")]
-    compute: ComputeArg,
+    #[command(flatten)]
+    numbers: NumbersArgs,
     #[command(flatten)]
     cut: CutArgs,
 }
@@ -55,7 +54,7 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
         args.folder.display()
     );
     let server = Server::bind(args.port)?;
-    let load = |model: &String| Bench::load(&app.places, model, &args.adapter, args.compute, args.cut);
+    let load = |model: &String| Bench::load(&app.places, model, &args.adapter, args.numbers, args.cut);
     let mut bench = args.model.as_ref().map(load).transpose()?;
     let (address, stop) = (server.address(), server.stop());
     interrupt::listen();

@@ -19,7 +19,7 @@ pub enum OptimKind {
 /// In which numbers the frozen products are computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ComputeChoice {
-    /// bf16 where the processor multiplies it, f32 elsewhere.
+    /// bf16 where the processor multiplies it faster, and for a base in 8 or 4 bits; f32 elsewhere.
     Auto,
     /// f32 throughout.
     F32,

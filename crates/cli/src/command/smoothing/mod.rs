@@ -7,7 +7,7 @@ mod suggest;
 use crate::app::App;
 use crate::exit::{Interrupted, usage};
 use crate::interrupt;
-use crate::places::{self, ComputeArg, CutArgs};
+use crate::places::{self, CutArgs, NumbersArgs};
 use crate::progress::Meter;
 use crate::rows;
 use sibo_model::{LoadOptions, Model};
@@ -78,9 +78,8 @@ pub(crate) struct Args {
     suggest_lambda: bool,
     #[command(flatten)]
     cut: CutArgs,
-    /// Numbers in which the frozen products are computed
-    #[arg(long, value_enum, default_value = "f32")]
-    compute: ComputeArg,
+    #[command(flatten)]
+    numbers: NumbersArgs,
     /// The folder for the report
     #[arg(long, alias = "output", value_name = "FOLDER", default_value = "runs/smoothing")]
     output_dir: PathBuf,
@@ -114,7 +113,7 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     let subject = Subject::of(&args, app)?;
     let folder = &subject.folder;
     let options =
-        LoadOptions { compute: args.compute.into(), keep_layers: subject.layers, ..LoadOptions::default() };
+        LoadOptions { compute: args.numbers.of(folder), keep_layers: subject.layers, ..LoadOptions::default() };
     let base = Model::load(folder, &options)?;
     app.places.tell_unknown(&base.unknown_keys);
     app.places.tell_damage(&base.model);

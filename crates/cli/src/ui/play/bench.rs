@@ -5,7 +5,7 @@ use super::desk::Job;
 use super::{AdapterFacts, Facts, Playground};
 use crate::exit::{sentence, usage};
 use crate::interrupt;
-use crate::places::{ComputeArg, CutArgs, Places};
+use crate::places::{CutArgs, NumbersArgs, Places};
 use crate::speaker::{Speaker, choose_template};
 use serde_json::{Value, json};
 use sibo_model::{Batch, LoadOptions, Model, Row};
@@ -40,7 +40,7 @@ impl Bench {
         places: &Places,
         model: &str,
         adapters: &[String],
-        compute: ComputeArg,
+        numbers: NumbersArgs,
         cut: CutArgs,
     ) -> anyhow::Result<Self> {
         let folder = places.model(model)?;
@@ -51,7 +51,7 @@ impl Bench {
         let classes =
             adapters.iter().map(|(_, path)| Ok(classes(path)?)).collect::<anyhow::Result<Vec<_>>>()?;
         let options = LoadOptions {
-            compute: compute.into(),
+            compute: numbers.of(&folder),
             classes: classes.into_iter().flatten().next(),
             keep_layers: cut.layers,
             ..LoadOptions::default()
