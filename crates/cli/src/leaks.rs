@@ -39,6 +39,11 @@ impl Training {
         Ok(Training { name: own, parts: vec![(None, rows)] })
     }
 
+    /// These rows of a file.
+    pub(crate) fn of_rows(name: &str, rows: Vec<Example>) -> Training {
+        Training { name: name.into(), parts: vec![(None, rows)] }
+    }
+
     /// All rows that a recipe learns from or validates by.
     pub(crate) fn of_recipe(source: &Source, app: &App) -> anyhow::Result<Training> {
         let names = match source {

@@ -5,6 +5,8 @@ use crate::output::Output;
 use sibo_model::{Compute, LoadOptions, Model};
 use sibo_text::hub::{Hub, Progress, RepoId, Settings};
 use sibo_text::resolve::{self, Found, Origin, Roots};
+use sibo_train::prepare;
+use sibo_train::recipe::{Recipe, Source};
 use std::path::{Path, PathBuf};
 
 /// Where names lead.
@@ -35,6 +37,18 @@ impl Places {
     pub(crate) fn data(&self, name: &str) -> anyhow::Result<PathBuf> {
         let found = resolve::data(name, &self.roots, &self.hub, &mut |p| self.tell(p))?;
         Ok(self.told(name, found))
+    }
+
+    /// Where a recipe's names lead.
+    pub(crate) fn of_recipe(&self, recipe: &Recipe) -> anyhow::Result<prepare::Places> {
+        let named = |name: &Option<String>| name.as_deref().map(|name| self.data(name)).transpose();
+        let (data, validation, test) = match &recipe.source {
+            Source::Tasks { .. } => (self.roots.data.clone(), None, None),
+            Source::File { data, validation, test, .. } => {
+                (self.data(data)?, named(validation)?, named(test)?)
+            }
+        };
+        Ok(prepare::Places { model: self.model(&recipe.model)?, data, validation, test })
     }
 
     /// A model with an adapter on it, where one is named; what `config.json` left to say is told once.

@@ -63,7 +63,10 @@ fn a_quantised_model_is_near_and_small() {
             let moved = differ(&base, found);
             assert!(moved > 1e-4 && moved < near, "{bits} bits: {moved}");
         }
-        assert!(wide != narrow && traced(&place, &name, None) == narrow, "{bits} bits are not widened unasked");
+        assert!(
+            wide != narrow && traced(&place, &name, None) == narrow,
+            "{bits} bits are not widened unasked"
+        );
         assert!(size(&name) < size("llama-tied"), "{bits} bits");
     }
     let words = ["quantize", "llama-tied", "--bits", "4", "--block", "row", "--output", "rows", "--json"];

@@ -336,7 +336,7 @@ fn studies_that_make_no_sense_are_refused_before_anything_runs() {
     fails(&mut place.sibo(&["ablate", "placement", "recipe.toml"]), 2, &["a lambda above 0"]);
     let text = std::fs::read_to_string(place.join("recipe.toml")).unwrap();
     place.write("rows.toml", text.replace("task = \"rte\"", "data = \"sums\""));
-    fails(&mut place.sibo(&["compare", "rows.toml", "--lambda", "0.2"]), 1, &["judges by a task's rows"]);
+    fails(&mut place.sibo(&["compare", "rows.toml", "--lambda", "0.2"]), 1, &["a file of instructions"]);
     assert!(!place.join("runs").exists());
 }
 

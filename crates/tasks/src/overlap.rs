@@ -99,11 +99,11 @@ impl Seen {
         seen
     }
 
-    /// Finds the rows of a test that are among the training rows.
-    pub fn overlap(&self, test: &[Example], task: &Task) -> Overlap {
+    /// Finds the rows of a test, of a task or of a data file, that are among the training rows.
+    pub fn overlap(&self, test: &[Example], task: Option<&Task>) -> Overlap {
         let mut out = Overlap { rows: vec![], test_rows: test.len(), too_short: 0 };
         for row in test {
-            let forms = forms(row, Some(task));
+            let forms = forms(row, task);
             let own = bare(&forms[0]);
             out.too_short += usize::from(own.split(' ').count() < self.n);
             let exact = forms.iter().find_map(|f| self.exact.get(f)).map(|id| (Likeness::Exact, *id));
@@ -188,13 +188,13 @@ mod tests {
             row(3, "Yesterday a dog ran over the OLD hill"),
             row(7, "cat sat"),
         ];
-        let overlap = Seen::of(&[(&train, None)], 5).overlap(&test, &task);
+        let overlap = Seen::of(&[(&train, None)], 5).overlap(&test, Some(&task));
         let expected = [(0, 4, Likeness::Normalised), (2, 4, Likeness::Exact), (3, 5, Likeness::Ngram)];
         assert_eq!(found(&overlap), expected);
         assert_eq!((overlap.test_rows, overlap.too_short, overlap.count(Likeness::Exact)), (5, 4, 1));
         assert!(overlap.leaks() && overlap.whole() == 2);
         // A longer run is not shared any more.
-        assert_eq!(found(&Seen::of(&[(&train, None)], 8).overlap(&test, &task)), expected[..2]);
+        assert_eq!(found(&Seen::of(&[(&train, None)], 8).overlap(&test, Some(&task))), expected[..2]);
     }
 
     #[test]
@@ -214,7 +214,7 @@ mod tests {
         }];
         let test = [choice(0, "dry boots", ["paper", "sand"]), choice(1, "dry boots", ["paper", "water"])];
         // The template alone has more than three words, and is no leak.
-        let overlap = Seen::of(&[(&train, None)], 3).overlap(&test, &task);
+        let overlap = Seen::of(&[(&train, None)], 3).overlap(&test, Some(&task));
         assert_eq!(found(&overlap), [(1, 3, Likeness::Exact)]);
         assert!((overlap.share() - 0.5).abs() < 1e-12);
     }
@@ -233,7 +233,7 @@ mod tests {
         };
         let test: Vec<Example> = (0..201).map(|id| ask(id, Some("Numbers."))).collect();
         let seen = Seen::of(&[(&[ask(7, None), ask(9, None)], Some(&task))], NGRAM);
-        let overlap = seen.overlap(&test, &task);
+        let overlap = seen.overlap(&test, Some(&task));
         assert_eq!(found(&overlap), [(7, 7, Likeness::Exact), (9, 9, Likeness::Exact)]);
         assert!(!overlap.leaks(), "2 of 201 rows");
     }

@@ -8,6 +8,7 @@
 //!
 //! [`compare`](crate::study::compare) is the study in memory, of configurations on one loaded model.
 
+mod ask;
 mod grid;
 mod jobs;
 mod placement;
@@ -42,7 +43,7 @@ const RUNS: &str = "cells";
 /// By what a cell is judged.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Judge {
-    /// A task's name, or the path of its TOML file.
+    /// A task's name, or the path of its TOML file; for a recipe of a data file, that file.
     pub task: String,
     /// Which of its rows.
     pub split: SplitName,

@@ -1,6 +1,7 @@
 //! From a task's rows, or a file of instructions, to the tokens and labels that a model learns from.
 
 use crate::Error;
+use crate::recipe::Training;
 use sibo_model::{Arch, HeadKind, Labels, Model, Row};
 use sibo_tasks::prompt::Prompt;
 use sibo_tasks::{Example, Protocol, Target, Task, Text};
@@ -147,6 +148,11 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// Those of a recipe.
+    pub(crate) fn of(training: &Training) -> Limits {
+        Limits { cutoff: training.cutoff_len, train_on_inputs: training.train_on_inputs }
+    }
+
     /// The cutoff, but never past the model's positions.
     fn length(&self, arch: &Arch) -> usize {
         [arch.max_len, arch.window].into_iter().flatten().fold(self.cutoff, usize::min)

@@ -19,6 +19,7 @@ pub mod events;
 pub mod memory;
 pub mod mixture;
 pub mod optim;
+pub mod own_rows;
 pub mod prepare;
 pub mod probe;
 pub mod profile;

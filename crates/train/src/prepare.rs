@@ -2,10 +2,11 @@
 
 use crate::data::{self, Dataset, Limits};
 use crate::memory::MemoryPlan;
+use crate::own_rows::{self, OwnRows};
 use crate::probe::{self, ProbeRow};
-use crate::recipe::{ComputeChoice, Recipe, Source, Training, VALIDATION_ROWS};
+use crate::recipe::{ComputeChoice, Recipe, Source, Training};
 use crate::validate::Validation;
-use crate::{Error, Outcome, batches, card, checkpoint, mixture};
+use crate::{Error, Outcome, card, checkpoint, mixture};
 use sibo_model::{Compute, LoadOptions, Model, usual_compute};
 use sibo_peft::{AdapterConfig, TaskType};
 use sibo_tasks::spec::Kind;
@@ -22,6 +23,8 @@ pub struct Places {
     pub data: PathBuf,
     /// The file of validation rows, where the recipe names one.
     pub validation: Option<PathBuf>,
+    /// The file of test rows, where the recipe names one.
+    pub test: Option<PathBuf>,
 }
 
 /// Everything that a run needs; [`crate::train`] takes its parts.
@@ -89,7 +92,6 @@ pub fn prepare(recipe: &Recipe, places: &Places, now: i64) -> Result<Prepared, E
     tokenizer.check_vocabulary(model.arch().vocab)?;
     notes.extend(tokenizer.notes().iter().cloned());
     let template = Template::choose(&recipe.template, &tokenizer, now)?;
-    check_kind(&model, &recipe.source, &tasks, &places.model)?;
     let protocol = protocol(recipe, &model);
     let reader = Reader { model: &model, tokenizer: &tokenizer, template: &template, recipe };
     let (train, validation) = match tasks.as_slice() {
@@ -151,7 +153,9 @@ pub fn base(recipe: &Recipe, places: &Places, notes: &mut Vec<String>) -> Result
         (Source::Tasks { protocol: None, .. }, [task]) => class_outputs(task),
         _ => None,
     };
-    Ok((open(&places.model, recipe, classes, notes)?, tasks))
+    let model = open(&places.model, recipe, classes, notes)?;
+    check_kind(&model, &recipe.source, &tasks, &places.model)?;
+    Ok((model, tasks))
 }
 
 /// Refuses rows that the model's kind cannot learn from, before they are read.
@@ -238,8 +242,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn limits(&self) -> Limits {
-        let training = &self.recipe.training;
-        Limits { cutoff: training.cutoff_len, train_on_inputs: training.train_on_inputs }
+        Limits::of(&self.recipe.training)
     }
 
     fn tasks(
@@ -281,30 +284,12 @@ impl Reader<'_> {
     }
 
     fn file(&self, places: &Places) -> Result<(Dataset, Dataset), Error> {
-        let Source::File { format, .. } = &self.recipe.source else {
-            return Err(Error::Refused("the recipe names a task, not a data file".into()));
+        let rows = OwnRows::read(self.recipe, places)?;
+        let lessons = |rows: &[Example], file: &Path| {
+            own_rows::lessons(rows, file, self.recipe, self.template, self.tokenizer, self.model)
         };
-        let mut rows = sibo_tasks::read_instructions(&places.data, *format)?;
-        let held = match &places.validation {
-            Some(path) => sibo_tasks::read_instructions(path, *format)?,
-            None => hold_out(&mut rows, self.recipe.training.validation_rows, &places.data)?,
-        };
-        if let Some(limit) = self.recipe.training.max_train_samples.filter(|limit| *limit < rows.len()) {
-            rows = choose(rows, limit).0;
-        }
-        let read = |rows: &[Example], path: &Path| {
-            let place = path.display().to_string();
-            data::for_instructions(
-                rows,
-                &place,
-                self.template,
-                self.tokenizer,
-                self.model.arch(),
-                &self.limits(),
-            )
-        };
-        let held_path = places.validation.as_ref().unwrap_or(&places.data);
-        Ok((read(&rows, &places.data)?, read(&held, held_path)?))
+        let held = places.validation.as_ref().unwrap_or(&places.data);
+        Ok((lessons(&rows.train, &places.data)?, lessons(&rows.validation, held)?))
     }
 }
 
@@ -324,34 +309,6 @@ pub fn task_rows(
         }
         None => data::for_classes(task, examples, tokenizer, model.arch(), limits),
     }
-}
-
-/// Takes validation rows out of a file's rows, by the fixed seed of all splits.
-fn hold_out(rows: &mut Vec<Example>, wanted: Option<usize>, path: &Path) -> Result<Vec<Example>, Error> {
-    // A small file gives a tenth at most, unless it is told otherwise.
-    let count = wanted.unwrap_or(VALIDATION_ROWS.min(rows.len() / 10).max(1));
-    if count >= rows.len() {
-        return Err(Error::Refused(format!(
-            "{}: {count} validation rows out of {} leave none to learn from; set training.validation_rows lower, or name a `validation` file",
-            path.display(),
-            rows.len()
-        )));
-    }
-    let (held, rest) = choose(std::mem::take(rows), count);
-    *rows = rest;
-    Ok(held)
-}
-
-/// `count` rows in a fixed seeded choice, and the others, both in their old order.
-fn choose(rows: Vec<Example>, count: usize) -> (Vec<Example>, Vec<Example>) {
-    let order = batches::order(&vec![0; rows.len()], sibo_tasks::SPLIT_SEED, u64::MAX, 1, false);
-    let mut chosen = vec![false; rows.len()];
-    order.iter().take(count).for_each(|i| chosen[*i] = true);
-    let (mut held, mut rest) = (Vec::new(), Vec::new());
-    for (row, chosen) in rows.into_iter().zip(chosen) {
-        if chosen { held.push(row) } else { rest.push(row) }
-    }
-    (held, rest)
 }
 
 #[cfg(test)]

@@ -196,7 +196,7 @@ fn mark_leaks(
     let seen = training.seen(NGRAM);
     for Wants { task, split, distribution, leak, .. } in wants {
         *distribution = training.distribution(task);
-        *leak = leaks::mark(&seen.overlap(&split.examples, task));
+        *leak = leaks::mark(&seen.overlap(&split.examples, Some(task)));
     }
     Ok(Some(training.name))
 }

@@ -80,8 +80,11 @@ struct Line {
 
 pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     let folder = app.places.model(&args.model)?;
-    let options =
-        LoadOptions { compute: args.numbers.of(&folder), keep_layers: args.cut.layers, ..LoadOptions::default() };
+    let options = LoadOptions {
+        compute: args.numbers.of(&folder),
+        keep_layers: args.cut.layers,
+        ..LoadOptions::default()
+    };
     let base = Model::load(&folder, &options)?.model;
     app.places.tell_damage(&base);
     let mut plain = attached(&base, &args, 0.0)?;

@@ -196,7 +196,7 @@ fn verdict(
     };
     let by = choice.name();
     let on = match study.tasks.as_slice() {
-        [_] => String::new(),
+        [] | [_] => String::new(),
         several => format!(" of {}", several[0].name()),
     };
     format!(

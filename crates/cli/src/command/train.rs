@@ -10,7 +10,7 @@ use sibo_model::Model;
 use sibo_peft::Sibo;
 use sibo_report::number;
 use sibo_train::checkpoint::{self, Checkpoint, Claim};
-use sibo_train::prepare::{self, Places, Prepared};
+use sibo_train::prepare::{self, Prepared};
 use sibo_train::recipe::{self, Recipe, Source};
 use sibo_train::signs::{self, Sign};
 use sibo_train::{End, Outcome, Settings};
@@ -220,19 +220,7 @@ fn read_recipe(args: &Args) -> anyhow::Result<Recipe> {
 
 /// All that the recipe names, read and checked before the run's folder is touched.
 fn prepare(recipe: &Recipe, app: &App) -> anyhow::Result<Prepared> {
-    let places = match &recipe.source {
-        Source::Tasks { .. } => Places {
-            model: app.places.model(&recipe.model)?,
-            data: app.places.roots().data.clone(),
-            validation: None,
-        },
-        Source::File { data, validation, .. } => Places {
-            model: app.places.model(&recipe.model)?,
-            data: app.places.data(data)?,
-            validation: validation.as_deref().map(|name| app.places.data(name)).transpose()?,
-        },
-    };
-    let prepared = prepare::prepare(recipe, &places, speaker::now())?;
+    let prepared = prepare::prepare(recipe, &app.places.of_recipe(recipe)?, speaker::now())?;
     if let Some(validation) = &prepared.validation {
         validation.check(&prepared.model)?;
     }

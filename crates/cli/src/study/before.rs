@@ -5,19 +5,30 @@ use super::Study;
 use crate::app::App;
 use crate::leaks::{self, Training};
 use sibo_tasks::overlap::NGRAM;
-use sibo_tasks::{Split, SplitName, Task, Wanted};
+use sibo_tasks::{Example, SplitName, Task, Wanted};
 use sibo_train::cells::{self, Cell, Judge, Log};
 use sibo_train::evaluate::By;
+use sibo_train::own_rows::OwnRows;
+use sibo_train::recipe::Source;
 
 impl Study {
-    /// Rows that judge, task by task.
-    fn rows(&self, judge: &Judge) -> anyhow::Result<Split> {
+    /// Rows that judge, and the task that they belong to where there is one.
+    fn rows(&self, judge: &Judge) -> anyhow::Result<(Option<Task>, Vec<Example>)> {
+        if let Source::File { .. } = self.recipe.source {
+            let rows = OwnRows::read(&self.recipe, &self.places)?;
+            return Ok((None, rows.split(judge.split, judge.limit)));
+        }
         let wanted = Wanted { limit: judge.limit, ..self.recipe.wanted(&judge.task) };
-        Ok(Task::open(&judge.task)?.load(&self.places.data, judge.split, &wanted)?)
+        let task = Task::open(&judge.task)?;
+        let rows = task.load(&self.places.data, judge.split, &wanted)?.examples;
+        Ok((Some(task), rows))
     }
 
     /// Rows that a cell learns from.
     pub(crate) fn train_rows(&self) -> anyhow::Result<usize> {
+        if let Source::File { .. } = self.recipe.source {
+            return Ok(OwnRows::read(&self.recipe, &self.places)?.train.len());
+        }
         let rows = self.recipe.source.tasks().iter().zip(&self.tasks).map(|(name, task)| {
             Ok(task.load(&self.places.data, SplitName::Train, &self.recipe.wanted(name))?.examples.len())
         });
@@ -60,7 +71,7 @@ impl Study {
     /// The smallest difference that a judge's rows can tell apart; of a metric of which nothing can be told beforehand,
     /// nothing.
     fn detectable(&self, judge: &Judge) -> anyhow::Result<Option<String>> {
-        let rows = self.rows(judge)?.examples.len();
+        let rows = self.rows(judge)?.1.len();
         anyhow::ensure!(
             rows > 1,
             "{}: its {} split has one row, and a study needs two or more to judge by (rows held out of train: training.validation_rows)",
@@ -91,11 +102,19 @@ impl Study {
         if of_test.is_empty() {
             return Ok(vec![]);
         }
-        let seen = Training::of_recipe(&self.recipe.source, app)?.seen(NGRAM);
+        let seen = match &self.recipe.source {
+            Source::Tasks { .. } => Training::of_recipe(&self.recipe.source, app)?,
+            // Of the file itself: but for the rows that are held out.
+            Source::File { data, .. } => {
+                let OwnRows { train, validation, .. } = OwnRows::read(&self.recipe, &self.places)?;
+                Training::of_rows(data, [train, validation].concat())
+            }
+        };
+        let seen = seen.seen(NGRAM);
         let mut facts = Vec::new();
         for judge in of_test {
-            let rows = self.rows(judge)?.examples;
-            if let Some(leak) = leaks::mark(&seen.overlap(&rows, &Task::open(&judge.task)?)) {
+            let (task, rows) = self.rows(judge)?;
+            if let Some(leak) = leaks::mark(&seen.overlap(&rows, task.as_ref())) {
                 app.out.warn(format!("{}: {leak}; its score says little about new rows", judge.task));
                 facts.push((format!("Leak, {}", judge.task), leak));
             }

@@ -2,6 +2,7 @@
 //! tables, a page and `results.json`.
 
 mod before;
+mod own;
 mod page;
 mod suggested;
 mod tables;
@@ -29,7 +30,7 @@ use std::path::PathBuf;
 /// Flags that every study has.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct StudyArgs {
-    /// The recipe (TOML) that every cell starts from; it names a task
+    /// The recipe (TOML) that every cell starts from; it names a task, or a file of rows
     #[arg(value_name = "RECIPE.toml")]
     pub(crate) recipe: PathBuf,
     /// Change one value of the recipe: training.learning_rate=1e-4; may be given several times
@@ -99,11 +100,10 @@ impl Study {
         if let Some(every) = args.probe_every {
             recipe::set(&mut value, &format!("training.probe_every={every}"))?;
         }
-        let recipe = Recipe::from_value(&place, &value)?;
-        if !matches!(recipe.source, Source::Tasks { .. }) {
-            anyhow::bail!(
-                "{place}: a study judges by a task's rows, and this recipe names a data file; write a task (one TOML file beside your rows, see `sibo tasks`) and name it by `task`"
-            );
+        let mut recipe = Recipe::from_value(&place, &value)?;
+        if matches!(recipe.source, Source::File { .. }) {
+            own::check(args)?;
+            recipe = own::with_test(&place, &mut value, recipe, app)?;
         }
         let mut seen = std::collections::BTreeSet::new();
         if let Some(twice) = args.seeds.iter().find(|s| !seen.insert(**s)) {
@@ -126,11 +126,7 @@ impl Study {
         }
         app.threads_of_recipe(recipe.training.threads)?;
         places::check_folder(&recipe.output_dir)?;
-        let places = Places {
-            model: app.places.model(&recipe.model)?,
-            data: app.places.roots().data.clone(),
-            validation: None,
-        };
+        let places = app.places.of_recipe(&recipe)?;
         let mut notes = Vec::new();
         let (base, tasks) = prepare::base(&recipe, &places, &mut notes)?;
         notes.iter().for_each(|note| app.out.note(note));
@@ -149,9 +145,12 @@ impl Study {
         &self.args.seeds
     }
 
-    /// The names of its tasks, as titles show them.
+    /// The names of its tasks, or of its data file, as titles show them.
     pub(crate) fn task_names(&self) -> String {
-        mixture::named(&self.tasks.iter().map(Task::name).collect::<Vec<_>>())
+        match &self.recipe.source {
+            Source::File { data, .. } => data.clone(),
+            Source::Tasks { .. } => mixture::named(&self.tasks.iter().map(Task::name).collect::<Vec<_>>()),
+        }
     }
 
     /// What a task measures when this study's model is asked.
@@ -162,6 +161,10 @@ impl Study {
     /// By what a cell is judged: the recipe's own tasks, and on test rows those of `--also`; likelihoods of what is
     /// otherwise written come first.
     pub(crate) fn judges(&self, split: SplitName) -> anyhow::Result<Vec<Judge>> {
+        if let Source::File { data, .. } = &self.recipe.source {
+            let (task, limit) = (data.clone(), self.args.limit);
+            return Ok(vec![Judge { task, split, limit, by: By::Likelihood }]);
+        }
         let also = if split == SplitName::Test { self.args.also.as_slice() } else { &[] };
         let mut judges = Vec::new();
         for task in self.recipe.source.tasks().iter().chain(also) {
@@ -325,13 +328,13 @@ pub(crate) fn derive(records: &[Record], pairs: &[Pairing]) -> anyhow::Result<De
 
 /// The first question's comparison of a pair, as a sentence.
 pub(crate) fn sentence(study: &Study, derived: &Derived, pair: &Pairing) -> String {
-    let of = |task: &Task| {
-        let own = |(q, c): &&(Question, Comparison)| q.task == task.name() && c.a == pair.a && c.b == pair.b;
+    let of = |name: &str| {
+        let own = |(q, c): &&(Question, Comparison)| q.task == name && c.a == pair.a && c.b == pair.b;
         derived.comparisons.iter().find(own).map(|(_, c)| c)
     };
     match study.tasks.as_slice() {
-        [task] => of(task).map(|c| capital(&c.to_string())).unwrap_or_default(),
-        several => over_tasks(several.iter().filter_map(|task| Some((task.name(), of(task)?))), pair),
+        [] | [_] => of(&study.task_names()).map(|c| capital(&c.to_string())).unwrap_or_default(),
+        several => over_tasks(several.iter().filter_map(|task| Some((task.name(), of(task.name())?))), pair),
     }
 }
 

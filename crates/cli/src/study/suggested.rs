@@ -124,7 +124,7 @@ fn curves(study: &Study, recipe: &Recipe, app: &App) -> anyhow::Result<(Vec<Curv
     };
     let [task] = study.tasks.as_slice() else {
         anyhow::bail!(
-            "lambda `{SUGGESTED}` is read off the rows of one task, and the recipe names a mixture; give numbers"
+            "lambda `{SUGGESTED}` is read off the rows of one task, and the recipe names a mixture or a data file; give numbers (of a file's rows `sibo smoothing --rows FILE --suggest-lambda` tells one)"
         )
     };
     let from = rows::From::Task(task, SplitName::Train, training.validation_rows);

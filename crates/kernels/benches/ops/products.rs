@@ -42,7 +42,9 @@ fn matrices(bench: &mut Bench, shape: (usize, usize, usize)) {
         "f32 product",
         &[
             Op::new(named("forward", shape), moved, || gemm::nt(1.0, &x, w.data(), 0.0, &mut y.get())),
-            Op::new(named("input gradient", shape), moved, || gemm::nn(1.0, &dy, w.data(), 0.0, &mut dx.get())),
+            Op::new(named("input gradient", shape), moved, || {
+                gemm::nn(1.0, &dy, w.data(), 0.0, &mut dx.get())
+            }),
             Op::new(named("weight gradient", shape), moved, || {
                 gemm::tn(1.0, &dy, &x, 0.0, dw.get().data_mut());
             }),

@@ -79,9 +79,9 @@ pub struct Judged {
 }
 
 impl Record {
-    /// Whether a task is one of those that were learned; yes where it cannot be told any more, because a task's file is gone.
+    /// Whether a task, or a data file, is one of those that were learned; yes where it cannot be told any more, because a task's file is gone.
     pub fn learned(&self, task: &str) -> bool {
-        let own = &self.recipe["task"];
+        let own = self.recipe.get("task").unwrap_or(&self.recipe["data"]);
         let list = own.as_array().map_or(std::slice::from_ref(own), Vec::as_slice);
         // A recipe may name a task by its file; a judgement has the task's own name.
         let same = |own: &str| {

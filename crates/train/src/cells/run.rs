@@ -1,8 +1,8 @@
 //! Running cells: train, judge, look; each part is kept when it is done.
 
-use super::{Cell, Judge, Judged, LayerLook, Record};
+use super::ask::ask;
+use super::{Cell, LayerLook, Record};
 use crate::checkpoint::{self, Claim};
-use crate::evaluate::{Asked, EvalOptions, evaluate};
 use crate::events::{End, Event};
 use crate::prepare::{self, Prepared};
 use crate::probe::{self, ProbeRow, probe};
@@ -13,7 +13,6 @@ use crate::study::Place;
 use crate::{Error, Outcome};
 use serde::{Deserialize, Serialize};
 use sibo_model::Model;
-use sibo_tasks::{Protocol, Task, Wanted};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -53,7 +52,7 @@ struct Trained {
     branch_share: Option<f64>,
 }
 
-type Tell<'t> = &'t mut dyn FnMut(Now<'_>);
+pub(super) type Tell<'t> = &'t mut dyn FnMut(Now<'_>);
 
 /// One cell; none when the interruption came.
 pub(super) fn run(
@@ -245,44 +244,4 @@ impl Losses {
     fn failure(&mut self) -> Result<(), Error> {
         self.failure.take().map_or(Ok(()), Err)
     }
-}
-
-/// Asks one task; none when the interruption came.
-fn ask(
-    cell: &Cell,
-    judge: &Judge,
-    prepared: &Prepared,
-    tell: Tell<'_>,
-    interrupt: &AtomicBool,
-) -> Result<Option<Vec<Judged>>, Error> {
-    let training = &cell.recipe.training;
-    let task = Task::open(&judge.task)?;
-    let wanted = Wanted { limit: judge.limit, ..cell.recipe.wanted(&judge.task) };
-    let split = task.load(&cell.places.data, judge.split, &wanted)?;
-    let options = EvalOptions {
-        protocol: prepared.protocol.unwrap_or(Protocol::Clean),
-        by: judge.by,
-        batch: training.per_device_eval_batch_size,
-        cutoff: training.cutoff_len,
-        ..EvalOptions::default()
-    };
-    let Prepared { model, tokenizer, template, .. } = prepared;
-    let mut progress = |done: usize, of: usize| tell(Now::Judging(task.name(), done, of));
-    let asked = Asked { model, tokenizer, template };
-    let found = evaluate(asked, &task, &split, &options, &mut progress, interrupt)?;
-    if found.interrupted {
-        return Ok(None);
-    }
-    let scores = found.result.scores.iter().zip(found.predictions);
-    let judged = |(score, (_, _, predictions)): (&sibo_tasks::results::TaskScore, (_, _, _))| Judged {
-        task: task.name().into(),
-        split: judge.split.to_string(),
-        protocol: prepared.protocol.map_or("class head", Protocol::name).into(),
-        metric: score.metric,
-        filter: score.filter.clone(),
-        value: score.score.value,
-        stderr: score.score.stderr,
-        predictions,
-    };
-    Ok(Some(scores.map(judged).collect()))
 }

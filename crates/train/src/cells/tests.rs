@@ -72,7 +72,12 @@ impl Place {
         Cell {
             arm: format!("lambda {lambda}"),
             recipe: self.recipe(lambda, seed),
-            places: Places { model: self.folder("bert"), data: self.dir.path().into(), validation: None },
+            places: Places {
+                model: self.folder("bert"),
+                data: self.dir.path().into(),
+                validation: None,
+                test: None,
+            },
             judges: vec![Judge {
                 task: self.folder("toy.toml").display().to_string(),
                 split,
@@ -260,7 +265,7 @@ fn a_key_on_disk_stays_the_key_of_its_cell() {
     let mut cell = Cell {
         arm: "SIBO-lora, lambda 0.2".into(),
         recipe: Recipe::from_value("stored", &recipe).unwrap(),
-        places: Places { model: "m".into(), data: "d".into(), validation: None },
+        places: Places { model: "m".into(), data: "d".into(), validation: None, test: None },
         judges: vec![judge("gsm8k", By::Written), judge("svamp", By::Written)],
         look_rows: 40,
     };

@@ -26,7 +26,12 @@ fn a_data_file_becomes_a_trained_adapter() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("rows.jsonl");
     instructions(&file, 30);
-    let places = Places { model: testing::folder(dir.path(), "llama"), data: file.clone(), validation: None };
+    let places = Places {
+        model: testing::folder(dir.path(), "llama"),
+        data: file.clone(),
+        validation: None,
+        test: None,
+    };
     let recipe = recipe(dir.path(), &json!({"data": "rows.jsonl"}));
     let mut ready = prepare(&recipe, &places, 0).unwrap();
     let held = ready.validation.clone().unwrap();
@@ -77,6 +82,7 @@ fn a_task_becomes_a_class_head_or_lessons() {
         model: testing::folder(dir.path(), kind),
         data: data.clone(),
         validation: None,
+        test: None,
     };
     let ready = prepare(&recipe(dir.path(), &json!({"task": "rte"})), &at("bert"), 0).unwrap();
     assert_eq!((ready.model.classes(), ready.protocol), (Some(2), None));
@@ -109,7 +115,7 @@ fn a_mixture_shares_its_rows_out() {
     glue("RTE", "sentence1\tsentence2", 20);
     glue("QNLI", "question\tsentence", 30);
     let data = dir.path().join("data");
-    let places = Places { model: testing::folder(dir.path(), "llama"), data, validation: None };
+    let places = Places { model: testing::folder(dir.path(), "llama"), data, validation: None, test: None };
     let mixed = |more: Value| {
         let mut value = json!({"task": ["rte", "qnli"], "protocol": "lm-eval"});
         value["training"] = more;
@@ -148,6 +154,7 @@ fn what_does_not_go_together_is_said() {
         model: testing::folder(dir.path(), kind),
         data: file.clone(),
         validation: None,
+        test: None,
     };
     let said = |rest: Value, places: &Places| {
         prepare(&recipe(dir.path(), &rest), places, 0).map(|_| ()).unwrap_err().to_string()

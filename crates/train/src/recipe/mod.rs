@@ -26,6 +26,8 @@ pub enum Source {
         format: Option<InstructionFormat>,
         /// A file of validation rows; without it rows are held out.
         validation: Option<String>,
+        /// A file of rows to report on; without it `training.test_rows` are held out.
+        test: Option<String>,
     },
     /// A benchmark, or several that are learned as one.
     Tasks {
@@ -84,6 +86,7 @@ const KEYS: &[&str] = &[
     "data",
     "data_format",
     "validation",
+    "test",
     "task",
     "protocol",
     "template",
@@ -128,6 +131,7 @@ impl Recipe {
         let adapter_table = reader.take("adapter").unwrap_or_else(empty);
         let training = Training::read(place, &reader.take("training").unwrap_or_else(empty))?;
         crate::mixture::check(place, source.tasks(), &training)?;
+        check_test(place, &source, &training)?;
         let output_dir = reader.text("output_dir")?;
         let output_dir =
             output_dir.ok_or_else(|| reader.error("output_dir", "is missing: a folder for the run"))?;
@@ -155,10 +159,11 @@ impl Recipe {
         put("model", Some(json!(self.model)));
         put("num_hidden_layers", self.num_hidden_layers.map(|n| json!(n)));
         match &self.source {
-            Source::File { data, format, validation } => {
+            Source::File { data, format, validation, test } => {
                 put("data", Some(json!(data)));
                 put("data_format", format.map(|f| json!(f.name())));
                 put("validation", validation.as_ref().map(|v| json!(v)));
+                put("test", test.as_ref().map(|t| json!(t)));
             }
             Source::Tasks { tasks, protocol } => {
                 // One is written as it always was: cells and checkpoints are known by this text.
@@ -196,10 +201,21 @@ pub(crate) fn same(one: &str, other: &str) -> bool {
     table(one).is_some_and(|one| Some(one) == table(other))
 }
 
+/// Refuses rows held out for a test that something else gives.
+fn check_test(place: &str, source: &Source, training: &Training) -> Result<(), Error> {
+    let other = match source {
+        _ if training.test_rows.is_none() => return Ok(()),
+        Source::Tasks { .. } => "belongs to `data`: a task has test rows of its own",
+        Source::File { test: Some(_), .. } => "stands beside a `test` file: give one of them",
+        Source::File { test: None, .. } => return Ok(()),
+    };
+    Err(Error::key(place, "training.test_rows", other))
+}
+
 fn read_source(reader: &mut Reader) -> Result<Source, Error> {
     let (data, tasks) = (reader.text("data")?, reader.texts("task")?);
     let format = reader.text("data_format")?;
-    let validation = reader.text("validation")?;
+    let (validation, test) = (reader.text("validation")?, reader.text("test")?);
     let protocol = reader.text("protocol")?;
     match (data, tasks) {
         (Some(data), None) => {
@@ -214,11 +230,15 @@ fn read_source(reader: &mut Reader) -> Result<Source, Error> {
                     reader.error("data_format", format!("\"{name}\" is none of {}", all.join(", ")))
                 })
             };
-            Ok(Source::File { data, format: format.map(named).transpose()?, validation })
+            Ok(Source::File { data, format: format.map(named).transpose()?, validation, test })
         }
         (None, Some(tasks)) => {
-            if format.is_some() || validation.is_some() {
-                let key = if format.is_some() { "data_format" } else { "validation" };
+            let given = [
+                ("data_format", format.is_some()),
+                ("validation", validation.is_some()),
+                ("test", test.is_some()),
+            ];
+            if let Some((key, _)) = given.into_iter().find(|(_, given)| *given) {
                 return Err(reader.error(key, "belongs to `data`; a task says itself how its rows are read"));
             }
             let protocol = protocol

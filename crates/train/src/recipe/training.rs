@@ -98,6 +98,8 @@ pub struct Training {
     pub max_train_samples: Option<usize>,
     /// Rows held out for validation; by default the task's own choice, or [`VALIDATION_ROWS`] of a file.
     pub validation_rows: Option<usize>,
+    /// Rows of a data file that are not learned but kept for the end of a study; by default none.
+    pub test_rows: Option<usize>,
     /// Numbers of the frozen products.
     pub compute: ComputeChoice,
     /// Threads; by default all cores.
@@ -161,6 +163,7 @@ impl Default for Training {
             base_dropout: true,
             max_train_samples: None,
             validation_rows: None,
+            test_rows: None,
             compute: ComputeChoice::Auto,
             threads: None,
             memory: None,
@@ -204,6 +207,7 @@ pub(super) const KEYS: &[&str] = &[
     "base_dropout",
     "max_train_samples",
     "validation_rows",
+    "test_rows",
     "compute",
     "threads",
     "memory",
@@ -298,6 +302,7 @@ impl Training {
             base_dropout: r.flag("base_dropout", d.base_dropout)?,
             max_train_samples: r.count("max_train_samples", 1)?,
             validation_rows: r.count("validation_rows", 1)?,
+            test_rows: r.count("test_rows", 1)?,
             compute: r.word("compute", &COMPUTES, d.compute)?,
             threads: r.count("threads", 1)?,
             memory: match r.text("memory")? {
@@ -348,6 +353,7 @@ impl Training {
             "base_dropout": self.base_dropout,
             "max_train_samples": self.max_train_samples,
             "validation_rows": self.validation_rows,
+            "test_rows": self.test_rows,
             "compute": name(&COMPUTES, self.compute),
             "threads": self.threads,
             "memory": self.memory.map(|bytes| bytes.to_string()),

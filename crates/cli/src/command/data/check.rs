@@ -62,7 +62,7 @@ pub(super) fn run(args: Args, app: &App) -> anyhow::Result<()> {
             checked.push(Checked { train, train_rows, task, variant, overlap });
         };
         match (&training, &seen) {
-            (Some(training), Some(seen)) => add(training, seen.overlap(&test.examples, &task)),
+            (Some(training), Some(seen)) => add(training, seen.overlap(&test.examples, Some(&task))),
             _ => {
                 // Asked for by name, a task without training rows is a fault; of all tasks, it is passed over.
                 let own = match Training::open(task.name(), None, app) {
@@ -70,7 +70,7 @@ pub(super) fn run(args: Args, app: &App) -> anyhow::Result<()> {
                     Err(_) if args.tasks.is_empty() => continue,
                     Err(error) => return Err(error),
                 };
-                add(&own, own.seen(args.ngram).overlap(&test.examples, &task));
+                add(&own, own.seen(args.ngram).overlap(&test.examples, Some(&task)));
             }
         }
     }

@@ -112,8 +112,11 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     }
     let subject = Subject::of(&args, app)?;
     let folder = &subject.folder;
-    let options =
-        LoadOptions { compute: args.numbers.of(folder), keep_layers: subject.layers, ..LoadOptions::default() };
+    let options = LoadOptions {
+        compute: args.numbers.of(folder),
+        keep_layers: subject.layers,
+        ..LoadOptions::default()
+    };
     let base = Model::load(folder, &options)?;
     app.places.tell_unknown(&base.unknown_keys);
     app.places.tell_damage(&base.model);
