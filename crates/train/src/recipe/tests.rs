@@ -20,10 +20,10 @@ fn the_commented_default_is_the_default() {
         let shown = [format!("\n{key} = "), format!("\n# {key} = "), format!("\n[{key}]")];
         assert!(shown.iter().any(|s| text.contains(s)), "{key} is not shown");
     }
-    // What is commented out must be right too.
+    // What is commented out must be right too, but for one of two ways to name test rows.
     let all: String = Recipe::commented_default()
         .lines()
-        .filter(|l| !l.starts_with("task") && !l.starts_with("protocol"))
+        .filter(|l| !["task", "protocol", "# test ="].iter().any(|start| l.starts_with(start)))
         .map(|l| l.strip_prefix("# ").filter(|l| l.contains(" = ")).unwrap_or(l).to_owned() + "\n")
         .collect();
     let recipe = read(&all).unwrap();
@@ -61,6 +61,8 @@ fn wrong_keys_and_types_are_named() {
         ("model = \"m\"\noutput_dir = \"o\"", &["`data`: is missing", "`task`"]),
         (&format!("{LEAST}data = \"x\""), &["not both"]),
         (&format!("{LEAST}validation = \"x\""), &["`validation`", "belongs to `data`"]),
+        (&format!("{LEAST}test = \"x\""), &["`test`", "belongs to `data`"]),
+        (&format!("{LEAST}[training]\ntest_rows = 9"), &["`training.test_rows`", "test rows of its own"]),
         (&format!("{LEAST}protocol = \"cleen\""), &["`protocol`", "clean, lm-eval, llm-adapters"]),
         (
             &format!("{LEAST}[training]\nlearning_rat = 1"),
