@@ -29,6 +29,8 @@ pub(crate) enum From<'a> {
     Task(&'a Task, SplitName, Option<usize>),
     /// Of a file.
     File(&'a str),
+    /// Those of a file that a recipe learns from, and the file's name.
+    Learned(Vec<Example>, &'a str),
 }
 
 /// How many, and how long.
@@ -48,7 +50,13 @@ pub(crate) fn read(
 ) -> anyhow::Result<(Vec<ProbeRow>, String)> {
     let (data, source) = match from {
         From::Task(task, split, held_out) => of_task((task, *split, *held_out), most, model, tokenizer, app)?,
-        From::File(file) => of_file(file, most, model, tokenizer, app)?,
+        From::File(file) => {
+            let rows = sibo_tasks::read_instructions(&app.places.data(file)?, None)?;
+            (of_file(&rows, file, most, model, tokenizer)?, file.to_string())
+        }
+        From::Learned(rows, file) => {
+            (of_file(rows, file, most, model, tokenizer)?, format!("{file}, {}", SplitName::Train))
+        }
     };
     let rows = probe::rows(&data, tokenizer, most.rows);
     let tokens: usize = rows.iter().map(|r| r.places.len()).sum();
@@ -85,24 +93,20 @@ fn of_task(
     Ok((data, source))
 }
 
+/// The first of the rows of a file.
 fn of_file(
+    rows: &[Example],
     file: &str,
     most: Most,
     model: &Model,
     tokenizer: &Tokenizer,
-    app: &App,
-) -> anyhow::Result<(Dataset, String)> {
-    let path = app.places.data(file)?;
-    let mut rows = sibo_tasks::read_instructions(&path, None)?;
-    rows.truncate(most.rows);
-    let data = if model.is_causal() {
-        let template = Template::choose(TEMPLATE, tokenizer, speaker::now())?;
-        let place = path.display().to_string();
-        data::for_instructions(&rows, &place, &template, tokenizer, model.arch(), &limits(most))?
-    } else {
-        texts(&rows, most, model, tokenizer)?
-    };
-    Ok((data, file.to_owned()))
+) -> anyhow::Result<Dataset> {
+    let rows = &rows[..rows.len().min(most.rows)];
+    if !model.is_causal() {
+        return texts(rows, most, model, tokenizer);
+    }
+    let template = Template::choose(TEMPLATE, tokenizer, speaker::now())?;
+    Ok(data::for_instructions(rows, file, &template, tokenizer, model.arch(), &limits(most))?)
 }
 
 /// An encoder reads all texts of a row as one.

@@ -56,6 +56,13 @@ fn a_sweep_chooses_on_held_out_rows_and_reads_others_once() {
     assert!(kept.contains("test_rows = 3"), "{kept}");
     let page = std::fs::read_to_string(place.join("runs/own/report.html")).unwrap();
     assert!(page.contains("llama-tied on mine.jsonl"));
+
+    // The rule looks at the rows that are learned, and at no other.
+    let by_rule =
+        ["sweep", "recipe.toml", "--lambda", "0,suggested", "--seeds", "1", "--output-dir", "runs/rule"];
+    let out = place.sibo(&by_rule).output().unwrap();
+    let way = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success() && way.contains("mine.jsonl, train: 23 sequences"), "{way}");
 }
 
 /// What a cell says of a row is the loss that training reports, with its sign turned, where all rows are as long.
@@ -132,11 +139,6 @@ fn what_only_a_task_has_is_refused() {
         |words: &[&str]| place.sibo(&[&["compare", "recipe.toml", "--lambda", "0.3"], words].concat());
     fails(&mut study(&["--also", "rte"]), 2, &["--also needs a recipe that names a task", "likelihood"]);
     fails(&mut study(&["--limit-generated", "5"]), 2, &["--limit-generated needs"]);
-    fails(
-        &mut place.sibo(&["sweep", "recipe.toml", "--lambda", "0,suggested"]),
-        1,
-        &["or a data file", "sibo smoothing --rows"],
-    );
     fails(
         &mut study(&["--set", "training.test_rows=30"]),
         1,

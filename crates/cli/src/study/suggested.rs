@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 use sibo_model::{LoadOptions, Model};
 use sibo_tasks::SplitName;
 use sibo_text::Tokenizer;
+use sibo_train::own_rows::OwnRows;
 use sibo_train::prepare;
-use sibo_train::recipe::{self, Recipe};
+use sibo_train::recipe::{self, Recipe, Source};
 use sibo_train::suggest::{self, Curve};
 use std::path::PathBuf;
 
@@ -65,7 +66,7 @@ impl<'a> Suggester<'a> {
         recipe::set(&mut arm.value, &format!("adapter.sibo.lambda={ANY}"))?;
         let recipe = Recipe::from_value(&arm.name, &arm.value)?;
         let training = &recipe.training;
-        let of = json!([
+        let mut of = json!([
             recipe.model,
             self.study.task_names(),
             recipe.num_hidden_layers,
@@ -73,6 +74,9 @@ impl<'a> Suggester<'a> {
             training.max_train_samples,
             recipe.adapter.to_json()
         ]);
+        if let (Some(of), Some(rows)) = (of.as_array_mut(), training.test_rows) {
+            of.push(json!(rows));
+        }
         let found = match self.kept.iter().find(|kept| kept.of == of) {
             Some(kept) => kept.clone(),
             None => {
@@ -94,7 +98,12 @@ impl<'a> Suggester<'a> {
         let mut model = self.study.base.clone();
         prepare::attach(&mut model, &recipe.adapter, &recipe.model, recipe.seed)?;
         let training = &recipe.training;
-        let rows = json!([recipe.num_hidden_layers, training.validation_rows, training.max_train_samples]);
+        let rows = json!([
+            recipe.num_hidden_layers,
+            training.validation_rows,
+            training.max_train_samples,
+            training.test_rows
+        ]);
         let at = match self.curves.iter().position(|made| made.0 == rows) {
             Some(at) => at,
             None => {
@@ -122,12 +131,15 @@ fn curves(study: &Study, recipe: &Recipe, app: &App) -> anyhow::Result<(Vec<Curv
         rows: training.max_train_samples.map_or(rows::LIMIT, |most| most.min(rows::LIMIT)),
         tokens: rows::CUTOFF,
     };
-    let [task] = study.tasks.as_slice() else {
-        anyhow::bail!(
-            "lambda `{SUGGESTED}` is read off the rows of one task, and the recipe names a mixture or a data file; give numbers (of a file's rows `sibo smoothing --rows FILE --suggest-lambda` tells one)"
-        )
+    let from = match (study.tasks.as_slice(), &recipe.source) {
+        (_, Source::File { data, .. }) => {
+            rows::From::Learned(OwnRows::read(recipe, &study.places)?.train, data)
+        }
+        ([task], _) => rows::From::Task(task, SplitName::Train, training.validation_rows),
+        _ => anyhow::bail!(
+            "lambda `{SUGGESTED}` is read off the rows of one task, and the recipe names a mixture; give numbers"
+        ),
     };
-    let from = rows::From::Task(task, SplitName::Train, training.validation_rows);
     let (rows, source) = rows::read(&from, most, &model, &tokenizer, app)?;
     let seen = rows.len().min(suggest::SEQUENCES);
     Ok((suggest::curves(&model, &rows, rows::BATCH.into())?, format!("{source}; {seen} of them looked at")))
