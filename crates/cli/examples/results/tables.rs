@@ -10,9 +10,12 @@ pub(crate) fn suite(title: &str, note: &str, studies: &[Study], page: &mut Docum
     let (cells, seconds) =
         studies.iter().map(Study::cost).fold((0, 0.0), |sum, own| (sum.0 + own.0, sum.1 + own.1));
     let text = format!(
-        "{} studies, {cells} cells, {} of training. {note}lambda is the best of the grid above zero by validation loss; the \
+        "{}, {cells} cells, {} of training. {note}lambda is the best of the grid above zero by validation loss; the \
          interval is the wider of what other rows and other seeds could have given.",
-        studies.len(),
+        match studies.len() {
+            1 => "1 study".into(),
+            n => format!("{n} studies"),
+        },
         sibo_report::number::duration(seconds)
     );
     let mut blocks = vec![Block::Table(pairs(studies)), Block::Table(profile(studies))];
