@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 fn place(training: &str) -> Place {
     let place = Place::with("llama-tied");
     let row = |i: usize| json!({"instruction": format!("add {i} to {}", 3 * i), "output": format!("it is {}", 4 * i)});
-    place.write("mine.jsonl", &(0..31).map(|i| row(i).to_string() + "\n").collect::<String>());
+    place.write("mine.jsonl", (0..31).map(|i| row(i).to_string() + "\n").collect::<String>());
     place.write(
         "recipe.toml",
-        &format!(
+        format!(
             "model = \"llama-tied\"\ndata = \"mine.jsonl\"\ntemplate = \"plain\"\noutput_dir = \"runs/own\"\n\n[adapter]\nr = 3\n\n\
              [training]\nlearning_rate = 0.01\nmax_steps = 4\neval_steps = 2\nper_device_train_batch_size = 3\n\
              gradient_accumulation_steps = 1\ncompute = \"f32\"\n{training}"
@@ -115,14 +115,14 @@ fn plain_and_boosted_are_compared_on_files_of_their_own() {
     // The last row of the test is one that is learned.
     place.write(
         "other.jsonl",
-        &format!(
+        format!(
             "{}\n{}\n",
             json!({"instruction": "what is told of eight apples and nine pears on a table", "output": "no"}),
             others[2]
         ),
     );
     let recipe = std::fs::read_to_string(place.join("recipe.toml")).unwrap();
-    place.write("recipe.toml", &format!("test = \"other.jsonl\"\n{recipe}"));
+    place.write("recipe.toml", format!("test = \"other.jsonl\"\n{recipe}"));
     let words = ["compare", "recipe.toml", "--lambda", "0.3", "--seeds", "1,2"];
     let out = place.sibo(&words).output().unwrap();
     let (text, way) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
