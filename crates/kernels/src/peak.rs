@@ -178,6 +178,23 @@ mod tests {
     use super::*;
     use crate::testing::everywhere;
 
+    /// The short measurement of every start agrees with a long one, wherever the two rates are clearly apart.
+    #[test]
+    fn pairs_are_taken_where_a_long_measurement_finds_them_faster() {
+        if !Isa::Avx512Bf16.is_available() {
+            return;
+        }
+        let rate = |pairs| {
+            let mut flop = 0;
+            let seconds = shortest(|| flop = multiply_for(Isa::Avx512Bf16, pairs, 500_000));
+            flop as f64 / seconds
+        };
+        let ratio = rate(true) / rate(false);
+        if !(0.7..1.4).contains(&ratio) {
+            assert_eq!(pairs_pay(), ratio > 1.0, "pairs are {ratio:.2} times as fast as f32");
+        }
+    }
+
     #[test]
     fn each_instruction_set_says_what_it_did() {
         everywhere(
