@@ -50,7 +50,11 @@ fn ask_task(
     let Prepared { model, tokenizer, template, .. } = prepared;
     let mut progress = |done: usize, of: usize| tell(Now::Judging(task.name(), done, of));
     let asked = Asked { model, tokenizer, template };
-    let found = evaluate(asked, &task, &split, &options, &mut progress, interrupt)?;
+    let found = match evaluate(asked, &task, &split, &options, &mut progress, interrupt) {
+        // Stopped before its first row, there is nothing to tell; any other fault comes again with the same command.
+        Err(_) if interrupt.load(Ordering::Relaxed) => return Ok(None),
+        found => found?,
+    };
     if found.interrupted {
         return Ok(None);
     }
