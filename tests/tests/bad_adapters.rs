@@ -131,7 +131,15 @@ fn settings_of_sibo_that_have_no_meaning() {
             json!({"lambda": 0.3, "placement": ["o_proj"]}),
             &["placement", "o_proj", "not read a state as wide as h0"],
         ),
-        (json!({"lambda": 0.3, "placement": ["lm_head"]}), &["SIBO enters none of the branches"]),
+        // Whether it is a target or not.
+        (
+            json!({"lambda": 0.3, "placement": ["q_proj", "lm_head"]}),
+            &["placement", "lm_head", "outside the layers"],
+        ),
+        (
+            json!({"lambda": 0.3, "placement": ["q_proj", "v_porj"]}),
+            &["placement", "`v_porj`", "no site of this method", "k_proj, q_proj, up_proj, v_proj"],
+        ),
         (json!({"lambda": 0.3, "placement": []}), &["sibo.placement"]),
         (json!({"lambda": 0.3, "h0": "layernorm"}), &["sibo.h0", "raw nor rms"]),
         (json!({"lambda": 0.3, "skip": "none"}), &["sibo.skip", "original nor mixed"]),

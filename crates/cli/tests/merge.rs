@@ -45,6 +45,66 @@ fn merged_and_adapted_models_agree() {
     merged_equals_adapted("roberta-bare", "roberta-bare-lora-3");
 }
 
+/// Embedding and head are one table in the base; whichever was trained by itself is another table from then on.
+#[test]
+fn tables_that_part_are_merged_as_two() {
+    const FILE: &str = "adapter_model.safetensors";
+    let place = Place::with("llama-tied");
+    let case = "llama-tied-lora-patterns";
+    place.ids(case);
+    let base = TensorFile::open(&place.join("models/llama-tied/model.safetensors")).unwrap();
+    let shape = base.shapes()["model.embed_tokens.weight"].clone();
+    let noise = |n: usize| (0..n).map(|i| ((i * 31 + 7) % 23) as f32 / 40.0 - 0.3).collect::<Vec<f32>>();
+    for (module, tensors, key) in [
+        ("embed_tokens", vec![("model.embed_tokens.weight", shape.clone())], "modules_to_save"),
+        ("lm_head", vec![("lm_head.weight", shape.clone())], "modules_to_save"),
+        (
+            "lm_head",
+            vec![("lm_head.lora_A.weight", vec![3, shape[1]]), ("lm_head.lora_B.weight", vec![shape[0], 3])],
+            "target_modules",
+        ),
+    ] {
+        let adapter = place.adapter(case);
+        let mut file = TensorFile::open(&place.join("models").join(&adapter).join(FILE)).unwrap();
+        let mut all: BTreeMap<String, (Vec<usize>, Vec<f32>)> = BTreeMap::new();
+        for (name, shape) in file.shapes() {
+            all.insert(name.clone(), (shape, file.read(&name).unwrap().into_f32()));
+        }
+        for (name, shape) in tensors {
+            let values = noise(shape.iter().product());
+            all.insert(format!("base_model.model.{name}"), (shape, values));
+        }
+        let views = all.iter().map(|(n, (s, v))| (n.as_str(), s.as_slice(), v.as_slice()));
+        sibo_files::write_tensors(&place.join("models").join(&adapter).join(FILE), views, BTreeMap::new())
+            .unwrap();
+        let config = place.join("models").join(&adapter).join("adapter_config.json");
+        let mut value = sibo_files::json::read(&config).unwrap();
+        match value[key].as_array_mut() {
+            Some(list) => list.push(module.into()),
+            None => value[key] = serde_json::json!([module]),
+        }
+        value["r"] = 3.into();
+        std::fs::write(&config, value.to_string()).unwrap();
+        let output = format!("merged-{module}-{key}");
+        succeeds(&mut place.sibo(&[
+            "merge",
+            "--model",
+            "llama-tied",
+            "--adapter",
+            &adapter,
+            "--output",
+            &output,
+        ]));
+        let with = traced(&place, &["--model", "llama-tied", "--adapter", &adapter]);
+        let merged = traced(&place, &["--model", &format!("./{output}")]);
+        for (name, want) in &with {
+            let scale = want.iter().fold(1e-3f32, |m, v| m.max(v.abs()));
+            let off = want.iter().zip(&merged[name]).fold(0f32, |m, (a, b)| m.max((a - b).abs())) / scale;
+            assert!(off < 1e-5, "{module} by {key}: {name} is off by {off}");
+        }
+    }
+}
+
 #[test]
 fn what_no_weight_can_hold_is_refused() {
     let place = Place::with("llama-gqa");

@@ -4,11 +4,13 @@
 //! [`atomic`]; every tensor that it reads comes through [`tensors`].
 
 pub mod atomic;
+mod hold;
 pub mod json;
 mod space;
 pub mod tensors;
 
 pub use atomic::{write, write_all_or_nothing, write_by};
+pub use hold::{Held, hold};
 pub use space::free_bytes;
 pub use tensors::{
     Planned, Tensor, TensorFile, Type, Values, write_planned, write_tensors, write_tensors_to,
@@ -26,6 +28,14 @@ pub enum Error {
         action: &'static str,
         /// The system's reason.
         source: std::io::Error,
+    },
+    /// A folder that another process works in.
+    #[error(
+        "{path}: another process is at work in this folder; wait until it has ended, or stop it, or give another folder"
+    )]
+    Held {
+        /// The folder.
+        path: String,
     },
     /// Not the JSON that was expected.
     #[error("{path}: not valid JSON at line {line}, column {column}: {reason}")]

@@ -89,6 +89,8 @@ pub struct Arch {
     pub biases: Biases,
     /// Whether the head shares the embedding.
     pub tied: bool,
+    /// Whether `config.json` says so and the files hold a head of its own.
+    pub untied: bool,
     /// The head.
     pub head: HeadKind,
     /// Whether the folder has a pooler (BERT, RoBERTa).
@@ -168,6 +170,11 @@ impl Arch {
     /// The prefix of the backbone's tensors: empty in a headless folder.
     pub fn prefix(&self) -> &'static str {
         if self.head == HeadKind::None { "" } else { self.names.prefix }
+    }
+
+    /// Path of the embedding of words, such as `model.embed_tokens`.
+    pub fn words_path(&self) -> String {
+        format!("{}{}", self.prefix(), self.names.words)
     }
 
     /// Path of layer `layer`, such as `model.layers.3`.

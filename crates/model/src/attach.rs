@@ -10,13 +10,15 @@ use crate::load::{self, Loaded};
 use crate::norm::Norm;
 use crate::weight::{Vector, Weight};
 use crate::{Error, Model, fingerprint};
-use sibo_peft::folder::Folder;
+use sibo_kernels::frozen::{FrozenWeight, Store};
+use sibo_peft::folder::{BaseCopy, Folder};
 use sibo_peft::{
     Adapter, AdapterConfig, At, Branch, Dial, Lambda, Method, ModelShape, Module, ModuleKind, ParamId,
     Params, Placed, Site, TaskType,
 };
 use std::cell::RefCell;
 use std::path::Path;
+use std::sync::Arc;
 
 /// A place in the model that holds a tensor.
 enum Slot<'m> {
@@ -350,7 +352,47 @@ impl Model {
         self.check_fingerprint(&folder, adapter)?;
         folder.settle(&self.shape())?;
         self.attach(&folder.config, seed)?;
+        let copies = folder.base_copies(&self.params)?;
+        self.take_base_copies(copies, adapter)?;
         folder.fill(&mut self.params)?;
+        Ok(())
+    }
+
+    /// Puts the base's tensors that an adapter's folder holds (`place`, for messages) in the place of this model's own, as
+    /// PEFT does. They are the same numbers unless the adapter was trained on a base whose embedding was changed.
+    ///
+    /// # Errors
+    /// A tensor that this model has not, or not in this shape.
+    pub fn take_base_copies(&mut self, copies: Vec<BaseCopy>, place: &Path) -> Result<(), Error> {
+        let tie = [format!("{}.weight", self.embedding.words.path), "lm_head.weight".to_string()];
+        let (tied, compute) = (self.arch.tied, self.params.compute());
+        for BaseCopy { name, shape, values } in copies {
+            if self.read_tensor(&name)?.as_ref() == Some(&values) {
+                continue;
+            }
+            let both = tied && tie.contains(&name);
+            let mut slots = self.slots();
+            slots.retain(|(own, slot)| {
+                let trains = matches!(slot, Slot::Matrix(Weight::Trained(_), _));
+                !trains && (*own == name || both && tie.contains(own))
+            });
+            let fits = |slot: &Slot| matches!(slot, Slot::Matrix(_, sizes) if sizes[..] == shape[..]);
+            if slots.is_empty() || !slots.iter().all(|(_, slot)| fits(slot)) {
+                return Err(sibo_peft::Error::Mismatch {
+                    place: place.display().to_string(),
+                    report: format!(
+                        "  a copy of a tensor that the base has not, or in another shape: {name} {shape:?}"
+                    ),
+                }
+                .into());
+            }
+            let weight = Arc::new(FrozenWeight::new(shape[0], shape[1], Store::F32(values), compute));
+            for (_, slot) in slots {
+                if let Slot::Matrix(w, _) = slot {
+                    *w = Weight::Frozen(weight.clone());
+                }
+            }
+        }
         Ok(())
     }
 

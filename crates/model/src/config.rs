@@ -179,6 +179,13 @@ impl ConfigReader {
         Ok(id.and_then(|id| u32::try_from(id).ok()))
     }
 
+    /// The row of a table of `rows` that a padding token has: as for torch's `padding_idx`, -1 is the last one.
+    pub(crate) fn padding(&mut self, rows: usize) -> Result<Option<u32>, Error> {
+        let last = self.rest.get("pad_token_id").and_then(Value::as_i64) == Some(-1);
+        let id = self.token("pad_token_id", None)?;
+        Ok(if last { u32::try_from(rows - 1).ok() } else { id })
+    }
+
     /// Refuses any other word than `only`.
     pub(crate) fn only(&mut self, key: &str, only: &str) -> Result<(), Error> {
         match self.take(key) {

@@ -158,6 +158,7 @@ impl Opened {
         let pooler = source.key_of(&format!("{prefix}pooler.dense.weight"), prefix).is_some();
         arch.pooler = pooler;
         fit_classes_to_file(&mut arch, &source, options);
+        settle_tie(&mut arch, &mut source)?;
         let missing_ok = head_names(&arch, headless || options.classes.is_some());
         let keys = account(&arch, &source, pooler, &missing_ok)?;
         Ok(Opened { arch, unknown, source, keys })
@@ -189,6 +190,27 @@ impl Model {
         model.base = Some(Arc::new(Mutex::new(base)));
         Ok(Loaded { model, unknown_keys: unknown })
     }
+}
+
+/// What the files say of a head that `config.json` ties to the embedding. As in transformers (5.24), a head that is
+/// stored beside it and differs stays its own, and one that is stored alone is the embedding too.
+fn settle_tie(arch: &mut Arch, source: &mut Source) -> Result<(), Error> {
+    const HEAD: &str = "lm_head.weight";
+    if !arch.tied || arch.head != HeadKind::CausalLm || !source.found.contains_key(HEAD) {
+        return Ok(());
+    }
+    let words = format!("{}.weight", arch.words_path());
+    match source.key_of(&words, arch.names.prefix) {
+        Some(key) => {
+            arch.untied = !source.same(&key, HEAD)?;
+            arch.tied = !arch.untied;
+        }
+        None => {
+            let head = source.found[HEAD].clone();
+            source.found.insert(words, head);
+        }
+    }
+    Ok(())
 }
 
 /// A saved classifier's rows say how many classes it has; `config.json` need not.

@@ -4,7 +4,7 @@ use crate::Error;
 use crate::layout::{self, Layout};
 use serde_json::Value;
 use sibo_files::{TensorFile, Type, Values};
-use sibo_kernels::frozen::{Bits, Store};
+use sibo_kernels::frozen::{Bits, Compute, FrozenWeight, Store};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -76,6 +76,23 @@ impl Source {
                 }
             }
         })
+    }
+
+    /// Whether two tensors hold the same numbers.
+    pub(crate) fn same(&mut self, one: &str, other: &str) -> Result<bool, Error> {
+        if self.found[one].2 != self.found[other].2 {
+            return Ok(false);
+        }
+        let (count, width) = match self.found[one].2.as_slice() {
+            [count, width] => (*count, *width),
+            shape => (1, shape.iter().product()),
+        };
+        let (one, other) = (self.read(one)?, self.read(other)?);
+        if std::mem::discriminant(&one) == std::mem::discriminant(&other) {
+            return Ok(one == other);
+        }
+        let wide = |store| FrozenWeight::new(count, width, store, Compute::F32).to_f32();
+        Ok(wide(one) == wide(other))
     }
 
     /// In how many bits a tensor is coded, and how many columns share a scale; none for floats. Only headers are read.

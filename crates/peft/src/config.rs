@@ -9,6 +9,7 @@ pub use bottleneck::{BottleneckConfig, Form};
 pub use lora::{Bias, LoraConfig};
 pub use reader::did_you_mean;
 
+use crate::lora::LoraInit;
 use crate::{Error, Sibo};
 use reader::Reader;
 use serde_json::{Value, json};
@@ -212,7 +213,15 @@ impl AdapterConfig {
         }
         let kind = if boosted { format!("SIBO_{kind}") } else { kind.to_string() };
         object.insert("peft_type".into(), kind.into());
-        Self::from_json(place, &Value::Object(object))
+        let config = Self::from_json(place, &Value::Object(object))?;
+        match &config.method {
+            Method::Lora(LoraConfig { init: LoraInit::Theirs(name), .. }) => Err(Error::key(
+                place,
+                "init_lora_weights",
+                format!("only PEFT draws {name} initial values; true, false and \"gaussian\" are drawn here"),
+            )),
+            _ => Ok(config),
+        }
     }
 
     /// The object as it is saved: exactly PEFT's keys for a plain LoRA.

@@ -36,6 +36,17 @@ pub struct Folder {
     hub: Option<Hub>,
 }
 
+/// A frozen tensor of the base in an adapter's folder.
+#[derive(Debug)]
+pub struct BaseCopy {
+    /// The base's name of it.
+    pub name: String,
+    /// Sizes, outermost first.
+    pub shape: Vec<usize>,
+    /// Row-major values.
+    pub values: Vec<f32>,
+}
+
 impl Folder {
     /// Reads and checks a folder of PEFT's form, or of adapter-hub's.
     pub fn open(path: &Path) -> Result<Self, Error> {
@@ -124,6 +135,20 @@ impl Folder {
         })
     }
 
+    /// Frozen tensors of the base that the folder holds beside its `params`: PEFT reads them over the base's.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn base_copies(&mut self, params: &Params) -> Result<Vec<BaseCopy>, Error> {
+        let mut copies = Vec::new();
+        for (ours, theirs) in &self.keys {
+            let Some(name) = base_of(ours).filter(|_| params.find(ours).is_none()) else { continue };
+            let values = self.file.read(theirs)?.into_f32();
+            copies.push(BaseCopy { name, shape: self.shapes[ours].clone(), values });
+        }
+        Ok(copies)
+    }
+
     /// Fills every parameter from the file; anything left over or missing on either side is one error.
     pub fn fill(&mut self, params: &mut Params) -> Result<(), Error> {
         let mut report = Vec::new();
@@ -138,9 +163,7 @@ impl Folder {
             }
         }
         let known: BTreeSet<&str> = params.iter().map(|p| p.name.as_str()).collect();
-        // Beside LoRA on an embedding or an output head, PEFT also writes the frozen layer itself.
-        let frozen_copy = |key: &str| key.contains(".base_layer.");
-        for key in self.shapes.keys().filter(|k| !known.contains(k.as_str()) && !frozen_copy(k)) {
+        for key in self.shapes.keys().filter(|k| !known.contains(k.as_str()) && base_of(k).is_none()) {
             report.push(format!("  not a parameter here: {key} {:?}", self.shapes[key]));
         }
         if !report.is_empty() {
@@ -162,6 +185,17 @@ impl Folder {
             }
         }
         Ok(())
+    }
+}
+
+/// The base's tensor of which `key` holds a copy: PEFT also writes a frozen layer that has LoRA on an embedding or an
+/// output head beside it and, with `save_embedding_layers`, these tables by themselves.
+fn base_of(key: &str) -> Option<String> {
+    const TABLES: [&str; 4] = ["embed_tokens", "lm_head", "wte", "word_embeddings"];
+    let name = key.strip_prefix(KEY_PREFIX)?.strip_suffix(".weight")?;
+    match name.strip_suffix(".base_layer") {
+        Some(layer) => Some(format!("{layer}.weight")),
+        None => TABLES.contains(&name.rsplit('.').next()?).then(|| format!("{name}.weight")),
     }
 }
 

@@ -14,6 +14,14 @@ pub enum LoraInit {
     Gaussian,
     /// PEFT's `false`: B is random too, so the model is changed from the start.
     Random,
+    /// PEFT's `"orthogonal"` and `"eva"`, which leave the base as it was: a folder that was started so is read, and no
+    /// fresh one is.
+    Theirs(&'static str),
+}
+
+impl LoraInit {
+    /// Those of PEFT alone.
+    pub const THEIRS: [&'static str; 2] = ["orthogonal", "eva"];
 }
 
 /// One pair of low-rank matrices.
@@ -47,7 +55,7 @@ impl Lora {
             _ => vec![0.0; out * rank],
         };
         let mut a = Param::new(a_name, vec![rank, inp], a_value);
-        a.zero_grad_at_start = start != LoraInit::Random;
+        a.zero_grad_at_start = matches!(start, LoraInit::Kaiming | LoraInit::Gaussian);
         let b = Param::new(b_name, vec![out, rank], b_value);
         Lora { a: params.add(a), b: params.add(b), rank, scale }
     }

@@ -88,15 +88,24 @@ impl Module {
         self.path.rsplit('.').next().unwrap_or(&self.path)
     }
 
-    /// Whether SIBO can enter: inside a layer, and the branch reads the token's state, `width` wide.
-    /// A fact about the site, never about the module's name (trace.md, "Injectable").
+    /// Whether SIBO can enter a branch beside this module.
     pub fn injectable(&self, width: usize) -> bool {
-        let reads_state = match self.site {
-            Site::Query | Site::Key | Site::Value | Site::FfnUp | Site::FfnGate => true,
-            Site::AttnOut => self.inp == width,
-            Site::FfnDown | Site::Attention | Site::Ffn | Site::Outside => false,
-        };
-        reads_state && self.layer.is_some() && self.inp == width
+        self.closed(width).is_none()
+    }
+
+    /// Why SIBO cannot enter a branch beside this module, where it cannot: it must lie inside a layer and read the token's
+    /// state, `width` wide. A fact about the site, never about the module's name (trace.md, "Injectable").
+    pub fn closed(&self, width: usize) -> Option<&'static str> {
+        match self.site {
+            _ if self.layer.is_none() => Some("it lies outside the layers"),
+            Site::FfnDown => Some("its branch reads the FFN's inner state, not the token's state"),
+            Site::Query | Site::Key | Site::Value | Site::FfnUp | Site::FfnGate | Site::AttnOut
+                if self.inp == width =>
+            {
+                None
+            }
+            _ => Some("its branch does not read a state as wide as h0"),
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! SIBO's settings: how much of h0, where, and in which form (method.md, section 1).
 
 use crate::lambda::{self, Course, Lambda};
-use crate::{Error, ModelShape, Module, Site};
+use crate::targets::suffix;
+use crate::{Error, ModelShape, Module};
 use serde_json::{Value, json};
 
 /// The form in which this crate writes the `sibo` object; other numbers are refused.
@@ -159,42 +160,52 @@ impl Sibo {
         }
     }
 
-    /// Whether SIBO enters the branch at `module`, by placement; a list that names a site it cannot enter is refused.
-    pub fn enters(&self, module: &Module, shape: &ModelShape) -> Result<bool, Error> {
-        if module.layer.is_none() {
-            return self.refuse_listed(module, "it lies outside the layers");
+    /// Whether SIBO enters the branch at `module`, by placement.
+    pub fn enters(&self, module: &Module, shape: &ModelShape) -> bool {
+        module.closed(shape.width).is_none()
+            && match &self.placement {
+                Placement::Paper => true,
+                Placement::Reference => shape.reference.is_some_and(|r| r.lora == module.name()),
+                Placement::List(_) => self.lists(&module.path),
+            }
+    }
+
+    /// Refuses a placement list that names what a branch cannot be given h0 at, or nothing at all. `sites` are the places
+    /// where this method could have a branch, and why SIBO cannot enter there, where it cannot.
+    pub fn check_list(&self, sites: &[(String, Option<&'static str>)]) -> Result<(), Error> {
+        let Placement::List(list) = &self.placement else { return Ok(()) };
+        for entry in list {
+            let mut named = sites.iter().filter(|(path, _)| suffix(entry, path)).peekable();
+            if named.peek().is_none() {
+                let mut known: Vec<&str> =
+                    sites.iter().filter(|(_, why)| why.is_none()).map(|(path, _)| last(path)).collect();
+                known.sort_unstable();
+                known.dedup();
+                return Err(Error::Refused(format!(
+                    "`placement` names `{entry}`, which is no site of this method on this model; SIBO can enter {}",
+                    known.join(", ")
+                )));
+            }
+            if let Some((path, Some(why))) = named.find(|(_, why)| why.is_some()) {
+                return Err(Error::Refused(format!(
+                    "`placement` names `{path}`, which SIBO cannot enter: {why}. Leave it out of the list; as a target module it runs plain."
+                )));
+            }
         }
-        if !module.injectable(shape.width) {
-            let why = match module.site {
-                Site::FfnDown => "its branch reads the FFN's inner state, not the token's state",
-                _ => "its branch does not read a state as wide as h0",
-            };
-            return self.refuse_listed(module, why);
-        }
-        Ok(match &self.placement {
-            Placement::Paper => true,
-            Placement::Reference => shape.reference.is_some_and(|r| r.lora == module.name()),
-            Placement::List(_) => self.lists(&module.path),
-        })
+        Ok(())
     }
 
     /// Whether a placement list names `path`.
     pub fn lists(&self, path: &str) -> bool {
         match &self.placement {
-            Placement::List(list) => list.iter().any(|s| path == s || path.ends_with(&format!(".{s}"))),
+            Placement::List(list) => list.iter().any(|entry| suffix(entry, path)),
             _ => false,
         }
     }
+}
 
-    fn refuse_listed(&self, module: &Module, why: &str) -> Result<bool, Error> {
-        if self.lists(&module.path) {
-            return Err(Error::Refused(format!(
-                "`placement` names `{}`, which SIBO cannot enter: {why}. Leave it out of the list; as a target module it runs plain.",
-                module.path
-            )));
-        }
-        Ok(false)
-    }
+fn last(path: &str) -> &str {
+    path.rsplit('.').next().unwrap_or(path)
 }
 
 fn read_placement(value: Option<&Value>) -> Result<Placement, String> {

@@ -1,7 +1,7 @@
 //! PEFT's rules for which modules a configuration means (`check_target_module_exists`,
 //! `_maybe_include_all_linear_layers`, `get_pattern_key`, `ModulesToSaveWrapper` in PEFT 0.21).
 
-use crate::{Error, ModelShape, Module, ModuleKind};
+use crate::{AdapterConfig, Error, Method, ModelShape, Module, ModuleKind};
 use fancy_regex::Regex;
 
 /// `target_modules` or `exclude_modules`.
@@ -115,6 +115,44 @@ pub fn pattern_value<T: Copy>(
     Ok(None)
 }
 
+/// What an adapter's configuration names and this model has not, a sentence each. PEFT takes a list of which one entry
+/// fits, so a folder of its is no reason to speak; in a run that starts, it is a misspelling or another model's name.
+pub fn passed_over(config: &AdapterConfig, shape: &ModelShape) -> Vec<String> {
+    let mut named: Vec<(&str, &str)> = Vec::new();
+    let none = |entry: &str| !shape.modules.iter().any(|m| suffix(entry, &m.path));
+    if let Method::Lora(lora) = &config.method {
+        if let Targets::List(list) = &lora.targets {
+            named.extend(
+                list.iter().filter(|entry| none(entry)).map(|entry| ("target_modules", entry.as_str())),
+            );
+        }
+        for (key, patterns) in [("rank_pattern", &lora.rank_pattern), ("alpha_pattern", &lora.alpha_pattern)]
+        {
+            let idle = |pattern: &&(String, f64)| {
+                let own = std::slice::from_ref(*pattern);
+                !shape.modules.iter().any(|m| matches!(pattern_value(own, &m.path, key, ""), Ok(Some(_))))
+            };
+            named.extend(patterns.iter().filter(idle).map(|(pattern, _)| (key, pattern.as_str())));
+        }
+    }
+    let saved = |module: &&String| saved_tensors(shape, std::slice::from_ref(*module)).is_empty();
+    named.extend(
+        config.modules_to_save.iter().filter(saved).map(|module| ("modules_to_save", module.as_str())),
+    );
+    let sentence = |(key, entry): (&str, &str)| {
+        format!(
+            "`{key}` names `{entry}`, which no module of this {} model is called: it is passed over",
+            shape.family
+        )
+    };
+    named.into_iter().map(sentence).collect()
+}
+
+/// Whether an entry of a list means the module at `path`: its whole path, or the end of it.
+pub(crate) fn suffix(entry: &str, path: &str) -> bool {
+    path == entry || path.ends_with(&format!(".{entry}"))
+}
+
 fn hit(regex: &Regex, text: &str) -> bool {
     regex.is_match(text).unwrap_or(false)
 }
@@ -144,7 +182,7 @@ impl Matcher {
     fn hits(&self, module: &Module) -> bool {
         let path = module.path.as_str();
         match self {
-            Matcher::Suffixes(list) => list.iter().any(|s| path == s || path.ends_with(&format!(".{s}"))),
+            Matcher::Suffixes(list) => list.iter().any(|entry| suffix(entry, path)),
             Matcher::Pattern(regex) => hit(regex, path),
             Matcher::AllBut(head) => {
                 let in_head = head.as_deref().is_some_and(|h| path == h);

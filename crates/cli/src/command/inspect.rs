@@ -77,7 +77,14 @@ fn facts(model: &Model) -> Vec<String> {
     let head = match arch.head {
         HeadKind::None => "none (hidden states only)".to_string(),
         HeadKind::CausalLm => {
-            format!("causal language model{}", if arch.tied { ", tied to the embedding" } else { "" })
+            let tie = match (arch.tied, arch.untied) {
+                (true, _) => ", tied to the embedding",
+                (_, true) => {
+                    ", stored apart from the embedding and unlike it, whatever tie_word_embeddings says"
+                }
+                _ => "",
+            };
+            format!("causal language model{tie}")
         }
         HeadKind::Classes(1) => "one number".into(),
         HeadKind::Classes(n) => format!("{n} classes"),

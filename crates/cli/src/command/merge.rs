@@ -42,11 +42,12 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     check(&folder)?;
     let classes = folder.classes().filter(|_| folder.config.task_type == Some(TaskType::SeqCls));
     let options = LoadOptions { classes, ..LoadOptions::default() };
-    let base = Model::load(&base_folder, &options)?.model;
+    let mut base = Model::load(&base_folder, &options)?.model;
     let mut adapter = Adapter::new(&folder.config, &base.shape(), options.seed, &|name| base.tensor(name))?;
+    base.take_base_copies(folder.base_copies(&adapter.params)?, &folder.path)?;
     folder.fill(&mut adapter.params)?;
     let tensors = merged(&base, &adapter)?;
-    let config = config(&base_folder, &base, classes)?;
+    let config = config(&base_folder, &base, &adapter, classes)?;
     if let Some(parent) = args.output.parent().filter(|p| !p.as_os_str().is_empty()) {
         std::fs::create_dir_all(parent).map_err(|e| sibo_files::Error::io(parent, "create the folder", e))?;
     }
@@ -85,19 +86,14 @@ type Tensor = (String, Vec<usize>, Vec<f32>);
 /// Every tensor of the base with what was trained added to it or in its place.
 fn merged(base: &Model, adapter: &Adapter) -> anyhow::Result<Vec<Tensor>> {
     let shape = base.shape();
-    let known = |name: &str| shape.tensors.iter().any(|(n, _)| n == name);
-    if let Some((name, _)) = adapter.trained.iter().find(|(name, _)| !known(name)) {
-        bail!(
-            "`{name}` was trained as a copy of its own, and the base model shares it with the embedding; such an adapter cannot be merged"
-        );
-    }
     ensure!(
         adapter.embeddings.is_empty(),
         "LoRA on an embedding ({}) is not merged here; use the adapter beside its base model (--adapter)",
         adapter.embeddings.iter().map(|(path, _)| path.as_str()).collect::<Vec<_>>().join(", ")
     );
     let mut tensors = Vec::new();
-    for (name, sizes) in &shape.tensors {
+    let own_head = shape.tied.iter().filter(|_| unties(base, adapter));
+    for (name, sizes) in shape.tensors.iter().chain(own_head) {
         let trained = adapter.trained.iter().find(|(n, _)| n == name);
         let mut values = match trained {
             Some((_, id)) => adapter.params.value(*id).to_vec(),
@@ -113,16 +109,17 @@ fn merged(base: &Model, adapter: &Adapter) -> anyhow::Result<Vec<Tensor>> {
         }
         tensors.push((name.clone(), sizes.clone(), values));
     }
-    let head = adapter
-        .placed
-        .iter()
-        .find(|p| matches!(&p.at, At::Beside(path) if !known(&format!("{path}.weight"))));
-    if let Some(At::Beside(path)) = head.map(|p| &p.at) {
-        bail!(
-            "`{path}` shares its weight with the embedding, so a LoRA on it alone cannot be merged; use the adapter beside its base model (--adapter)"
-        );
-    }
     Ok(tensors)
+}
+
+/// Whether embedding and head, which the base shares, are two tables once this is merged: one of them was trained by itself
+/// or has a branch of its own. Full fine-tuning trains them as one.
+fn unties(base: &Model, adapter: &Adapter) -> bool {
+    let words = format!("{}.weight", base.arch().words_path());
+    let tables = [words.as_str(), "lm_head.weight"];
+    let trained = adapter.trained.iter().any(|(name, _)| tables.contains(&name.as_str()));
+    let beside = adapter.placed.iter().any(|p| is_beside(&p.at, tables[1]));
+    base.arch().tied && adapter.config.method != Method::Full && (trained || beside)
 }
 
 fn is_beside(at: &At, tensor: &str) -> bool {
@@ -130,7 +127,7 @@ fn is_beside(at: &At, tensor: &str) -> bool {
 }
 
 /// The base's `config.json`, now of 32-bit floats, and with the head where the adapter brought one.
-fn config(folder: &Path, base: &Model, classes: Option<usize>) -> anyhow::Result<Value> {
+fn config(folder: &Path, base: &Model, adapter: &Adapter, classes: Option<usize>) -> anyhow::Result<Value> {
     let path = folder.join("config.json");
     let mut config = sibo_files::json::read(&path)?;
     let Some(object) = config.as_object_mut() else { bail!("{}: is not an object", path.display()) };
@@ -138,6 +135,10 @@ fn config(folder: &Path, base: &Model, classes: Option<usize>) -> anyhow::Result
         if object.contains_key(key) {
             object.insert(key.into(), json!("float32"));
         }
+    }
+    // Both tables are written; a reader that ties would lose one.
+    if base.arch().untied || unties(base, adapter) {
+        object.insert("tie_word_embeddings".into(), json!(false));
     }
     // The weights are floats again, whatever the base's were.
     object.remove("quantization_config");

@@ -4,7 +4,7 @@ use super::pack::By;
 use half::{bf16, f16};
 
 /// A weight as read from a file, row-major (out, in).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Store {
     /// 32-bit floats.
     F32(Vec<f32>),

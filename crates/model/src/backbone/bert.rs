@@ -85,6 +85,7 @@ fn read(reader: &mut ConfigReader, roberta: bool) -> Result<Arch, Error> {
         causal: false,
         biases: Biases { qkv: true, out: true, ffn: true, head: false },
         tied: false,
+        untied: false,
         head: reader.encoder_head()?,
         pooler: false,
         dropout: BaseDropout { embedding: hidden, hidden, attention, classifier },

@@ -73,6 +73,7 @@ fn read(reader: &mut ConfigReader) -> Result<Arch, Error> {
         causal: true,
         biases: Biases { qkv: false, out: false, ffn: true, head: true },
         tied: reader.flag("tie_word_embeddings", false)?,
+        untied: false,
         head: reader.decoder_head()?,
         pooler: false,
         dropout: BaseDropout {

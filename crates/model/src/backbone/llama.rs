@@ -63,6 +63,7 @@ fn read(reader: &mut ConfigReader) -> Result<Arch, Error> {
         "llama" => (reader.flag("attention_bias", false)?, reader.flag("mlp_bias", false)?),
         _ => (false, false),
     };
+    let vocab = reader.size("vocab_size", if kind == "qwen2" { 151_936 } else { 32000 })?;
     // More than one rank only splits the same products (a trace of the original training).
     reader.ignore("pretraining_tp");
     Ok(Arch {
@@ -74,7 +75,7 @@ fn read(reader: &mut ConfigReader) -> Result<Arch, Error> {
         kv_heads,
         head_dim,
         inner: reader.size("intermediate_size", inner)?,
-        vocab: reader.size("vocab_size", if kind == "qwen2" { 151_936 } else { 32000 })?,
+        vocab,
         types: 0,
         norm: NormKind::Rms,
         eps: reader.not_negative("rms_norm_eps", 1e-6)? as f32,
@@ -89,6 +90,7 @@ fn read(reader: &mut ConfigReader) -> Result<Arch, Error> {
             head: false,
         },
         tied: reader.flag("tie_word_embeddings", false)?,
+        untied: false,
         head: reader.decoder_head()?,
         pooler: false,
         dropout: BaseDropout {
@@ -97,7 +99,7 @@ fn read(reader: &mut ConfigReader) -> Result<Arch, Error> {
             attention: reader.probability("attention_dropout", 0.0)?,
             classifier: 0.0,
         },
-        padding: reader.token("pad_token_id", None)?,
+        padding: reader.padding(vocab)?,
         max_len: None,
         window: window(reader, &kind)?,
         init_sd: reader.number("initializer_range", 0.02)? as f32,

@@ -24,12 +24,14 @@ impl Adapter {
             config.targets = Targets::List(shape.default_targets.iter().map(|s| s.to_string()).collect());
         }
         self.check_reference(shape, shape.reference.map(|r| r.lora))?;
+        let sites = shape.modules.iter().map(|m| (m.path.clone(), m.closed(shape.width)));
+        self.config.sibo.check_list(&sites.collect::<Vec<_>>())?;
         for module in modules {
             let rank = targets::pattern_value(&lora.rank_pattern, &module.path, "rank_pattern", PLACE)?;
             let alpha = targets::pattern_value(&lora.alpha_pattern, &module.path, "alpha_pattern", PLACE)?;
             let rank = rank.map_or(lora.r, |r| r as usize);
             let scale = lora.scale(rank, alpha.unwrap_or(lora.alpha));
-            let enters = self.config.sibo.enters(module, shape)?;
+            let enters = self.config.sibo.enters(module, shape);
             let path = format!("{KEY_PREFIX}{}", module.path);
             let lambda = self.dial(enters, module.layer, module.site, &module.path, shape);
             if module.kind == ModuleKind::Embedding {

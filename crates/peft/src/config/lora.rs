@@ -122,6 +122,7 @@ impl LoraConfig {
             LoraInit::Kaiming => json!(true),
             LoraInit::Gaussian => json!("gaussian"),
             LoraInit::Random => json!(false),
+            LoraInit::Theirs(name) => json!(name),
         };
         let bias = match self.bias {
             Bias::None => "none",
@@ -210,16 +211,21 @@ fn read_bias(reader: &mut Reader) -> Result<Bias, Error> {
 }
 
 fn read_init(reader: &mut Reader) -> Result<LoraInit, Error> {
-    match reader.take("init_lora_weights") {
+    let value = reader.take("init_lora_weights");
+    let theirs = LoraInit::THEIRS.into_iter().find(|name| value.as_ref().is_some_and(|v| v == name));
+    match value {
         None | Some(Value::Null | Value::Bool(true)) => Ok(LoraInit::Kaiming),
         Some(Value::Bool(false)) => Ok(LoraInit::Random),
         Some(Value::String(s)) if s == "gaussian" => Ok(LoraInit::Gaussian),
-        Some(v) => Err(Error::key(
-            reader.place(),
-            "init_lora_weights",
-            format!(
-                "{v} is not supported (it may change the frozen weights); true, false and \"gaussian\" are"
-            ),
-        )),
+        Some(v) => theirs.map(LoraInit::Theirs).ok_or_else(|| {
+            Error::key(
+                reader.place(),
+                "init_lora_weights",
+                format!(
+                    "{v} is not supported (it may change the frozen weights); true, false and \"gaussian\" are, and folders \
+                     of PEFT's with \"orthogonal\" or \"eva\" are read"
+                ),
+            )
+        }),
     }
 }

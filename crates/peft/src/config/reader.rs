@@ -6,6 +6,9 @@ use serde_json::{Map, Value};
 /// The largest rank and bottleneck: wider than any model's residual stream.
 pub(super) const MAX_INNER: usize = 1 << 16;
 
+/// Options of PEFT's LoRA that are another function and close to the name of one that is here.
+const PEFT_ONLY: [&str; 4] = ["use_dora", "use_qalora", "use_bdlora", "lora_bias"];
+
 /// The object's remaining keys and the place that errors name.
 pub(super) struct Reader {
     place: String,
@@ -133,8 +136,12 @@ impl Reader {
                 _ => false,
             };
             if !empty {
-                let known: Vec<&str> = self.asked.iter().map(String::as_str).collect();
-                let hint = did_you_mean(key, &known);
+                // A misspelling is what a hint is for, and an option that PEFT has is none.
+                let known: &[&str] = match PEFT_ONLY.contains(&key.as_str()) {
+                    true => &[],
+                    false => &self.asked.iter().map(String::as_str).collect::<Vec<_>>(),
+                };
+                let hint = did_you_mean(key, known);
                 return Err(Error::key(
                     &self.place,
                     key,

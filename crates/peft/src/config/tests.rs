@@ -36,6 +36,19 @@ fn what_peft_saves_is_read() {
 }
 
 #[test]
+fn a_start_that_only_peft_draws_is_read_and_not_begun() {
+    for name in ["orthogonal", "eva"] {
+        let mut object = as_saved_by_peft();
+        object["init_lora_weights"] = json!(name);
+        let config = AdapterConfig::from_json(PLACE, &object).unwrap();
+        assert_eq!(config.to_json()["init_lora_weights"], name);
+        let recipe = json!({"method": "lora", "init_lora_weights": name});
+        let refused = AdapterConfig::from_recipe(PLACE, &recipe).unwrap_err().to_string();
+        assert!(refused.contains("`init_lora_weights`") && refused.contains("only PEFT"), "{refused}");
+    }
+}
+
+#[test]
 fn every_option_that_changes_a_number_is_refused_by_name() {
     for (key, value) in [
         ("use_dora", json!(true)),
@@ -58,6 +71,8 @@ fn every_option_that_changes_a_number_is_refused_by_name() {
         assert!(error.contains(&format!("`{key}`")), "{key}: {error}");
     }
     assert!(refused(json!({"peft_type": "LORA", "lora_alhpa": 3})).contains("did you mean `lora_alpha`"));
+    let dora = refused(json!({"peft_type": "LORA", "use_dora": true}));
+    assert!(dora.contains("`use_dora`: true is not supported") && !dora.contains("did you mean"), "{dora}");
     assert!(refused(json!({"peft_type": "IA3"})).contains("IA3 is not supported"));
     assert!(refused(json!({"r": 3})).contains("peft_type"));
 }
