@@ -2,12 +2,16 @@
 
 use crate::app::App;
 use crate::exit::usage;
+use crate::record::METRICS;
 use sibo_tasks::overlap::{Overlap, Seen};
 use sibo_tasks::{Error, Example, SplitName, Target, Task, Text, Wanted, read_instructions};
-use sibo_train::Recipe;
+use sibo_train::cells::TRAINED;
 use sibo_train::mixture;
-use sibo_train::recipe::Source;
+use sibo_train::recipe::{self, Recipe, Source};
 use std::path::Path;
+
+/// What training leaves beside the adapter that it makes: a run its records, a cell of a study this mark.
+const MADE_HERE: [&str; 2] = [METRICS, TRAINED];
 
 /// Training rows and their name.
 pub(crate) struct Training {
@@ -22,7 +26,7 @@ impl Training {
     /// whose rows have no known form.
     pub(crate) fn open(name: &str, column: Option<&str>, app: &App) -> anyhow::Result<Training> {
         let own = name.to_owned();
-        if column.is_none() && (name.ends_with(".toml") || sibo_tasks::names().any(|n| n == name)) {
+        if column.is_none() && is_task(name) {
             let task = Task::open(name)?;
             let rows = train_rows(&task, &app.places.roots().data)?;
             return Ok(Training { name: own, parts: vec![(Some(task), rows)] });
@@ -46,10 +50,11 @@ impl Training {
 
     /// All rows that a recipe learns from or validates by.
     pub(crate) fn of_recipe(source: &Source, app: &App) -> anyhow::Result<Training> {
-        let names = match source {
-            Source::Tasks { tasks, .. } => tasks.as_slice(),
-            Source::File { data, .. } => std::slice::from_ref(data),
-        };
+        Training::all(names(source), app)
+    }
+
+    /// All rows of these tasks and files.
+    pub(crate) fn all(names: &[String], app: &App) -> anyhow::Result<Training> {
         let mut all = Training { name: mixture::named(names), parts: vec![] };
         for name in names {
             all.parts.extend(Training::open(name, None, app)?.parts);
@@ -57,14 +62,21 @@ impl Training {
         Ok(all)
     }
 
-    /// The rows that the run beside an adapter's folder was trained on; none where no recipe tells.
-    pub(crate) fn of_adapter(adapter: &Path, app: &App) -> Option<anyhow::Result<Training>> {
-        let recipe = adapter.parent()?.join(sibo_train::recipe::FILE);
-        if !recipe.is_file() {
-            return None;
+    /// The rows of these tasks and files without a task's validation rows, for those are to be scored: of a task that
+    /// `recipe` names, what its run learned from.
+    pub(crate) fn learned(names: &[String], recipe: Option<&Recipe>, app: &App) -> anyhow::Result<Training> {
+        let mut all = Training { name: mixture::named(names), parts: vec![] };
+        for name in names {
+            if !is_task(name) {
+                all.parts.extend(Training::open(name, None, app)?.parts);
+                continue;
+            }
+            let task = Task::open(name)?;
+            let wanted = recipe.and_then(|recipe| wanted(recipe, &task)).unwrap_or_default();
+            let rows = task.load(&app.places.roots().data, SplitName::Train, &wanted)?.examples;
+            all.parts.push((Some(task), rows));
         }
-        let open = |recipe: Recipe| Training::of_recipe(&recipe.source, app);
-        Some(Recipe::read(&recipe).map_err(Into::into).and_then(open))
+        Ok(all)
     }
 
     /// Where a test of `task` stands to these rows; none where they are no task's.
@@ -84,6 +96,38 @@ impl Training {
         let parts: Vec<_> = self.parts.iter().map(|(task, rows)| (rows.as_slice(), task.as_ref())).collect();
         Seen::of(&parts, ngram)
     }
+}
+
+/// The recipe of the run, or of the study's cell, that made an adapter; none where that is not known. Any other recipe
+/// in the folder above tells nothing of the adapter: `sibo init` writes one wherever it is asked to.
+pub(crate) fn recipe_of(adapter: &Path, app: &App) -> Option<Recipe> {
+    let folder = adapter.parent()?;
+    let file = folder.join(recipe::FILE);
+    let made_here = MADE_HERE.iter().any(|mark| folder.join(mark).is_file());
+    if !made_here || !file.is_file() {
+        return None;
+    }
+    let told = |reason| app.out.note(format!("how the adapter was trained is not known: {reason}"));
+    Recipe::read(&file).map_err(told).ok()
+}
+
+/// What a recipe learns from, by name.
+pub(crate) fn names(source: &Source) -> &[String] {
+    match source {
+        Source::Tasks { tasks, .. } => tasks,
+        Source::File { data, .. } => std::slice::from_ref(data),
+    }
+}
+
+/// Which rows of a task a recipe takes; none where it is a recipe of other tasks. It may know the task by another path.
+pub(crate) fn wanted(recipe: &Recipe, task: &Task) -> Option<Wanted> {
+    let same = |own: &&String| Task::open(own).is_ok_and(|own| own.name() == task.name());
+    recipe.source.tasks().iter().find(same).map(|own| recipe.wanted(own))
+}
+
+/// Whether what rows are named by is a task's, and not a file's.
+fn is_task(name: &str) -> bool {
+    name.ends_with(".toml") || sibo_tasks::names().any(|own| own == name)
 }
 
 /// Validation rows are chosen by, so a test row among them leaks too.
@@ -106,8 +150,13 @@ fn texts(path: &Path, column: &str) -> anyhow::Result<Vec<Example>> {
 
 /// What a table says of a benchmark that leaks.
 pub(crate) fn mark(overlap: &Overlap) -> Option<String> {
+    mark_of(overlap, SplitName::Test)
+}
+
+/// The same of another split that was looked at.
+pub(crate) fn mark_of(overlap: &Overlap, split: SplitName) -> Option<String> {
     let (rows, of) = (overlap.whole(), overlap.test_rows);
-    overlap.leaks().then(|| format!("{rows} of {of} test rows are also training rows"))
+    overlap.leaks().then(|| format!("{rows} of {of} {split} rows are also training rows"))
 }
 
 /// Refuses runs of no words.

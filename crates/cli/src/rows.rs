@@ -1,18 +1,18 @@
 //! Rows whose tokens are looked at without training: what `sibo smoothing` measures, and what a lambda is suggested from.
 
 use crate::app::App;
-use crate::speaker;
 use anyhow::Context;
 use sibo_model::{Model, Row};
 use sibo_tasks::{Example, Protocol, SplitName, Task, Wanted};
 use sibo_text::{Template, Tokenizer};
 use sibo_train::Dataset;
 use sibo_train::data::{self, Label, LabelledRow, Limits};
+use sibo_train::evaluate::Asked;
 use sibo_train::prepare;
 use sibo_train::probe::{self, ProbeRow};
 
-/// The template of instructions: what is looked at are the texts that training would see.
-const TEMPLATE: &str = "alpaca";
+/// The template of instructions, unless told otherwise: what is looked at are the texts that training would see.
+pub(crate) const TEMPLATE: &str = "alpaca";
 
 /// Most rows, unless told otherwise.
 pub(crate) const LIMIT: usize = 200;
@@ -40,22 +40,24 @@ pub(crate) struct Most {
     pub(crate) tokens: usize,
 }
 
-/// Rows with two ordinary tokens or more, and where they came from in words.
+/// Rows with two ordinary tokens or more in this template, and where they came from in words.
 pub(crate) fn read(
+    template: &Template,
     from: &From<'_>,
     most: Most,
     model: &Model,
     tokenizer: &Tokenizer,
     app: &App,
 ) -> anyhow::Result<(Vec<ProbeRow>, String)> {
+    let asked = Asked { model, tokenizer, template };
     let (data, source) = match from {
-        From::Task(task, split, held_out) => of_task((task, *split, *held_out), most, model, tokenizer, app)?,
+        From::Task(task, split, held_out) => of_task((task, *split, *held_out), most, asked, app)?,
         From::File(file) => {
             let rows = sibo_tasks::read_instructions(&app.places.data(file)?, None)?;
-            (of_file(&rows, file, most, model, tokenizer)?, file.to_string())
+            (of_file(&rows, file, most, asked)?, file.to_string())
         }
         From::Learned(rows, file) => {
-            (of_file(rows, file, most, model, tokenizer)?, format!("{file}, {}", SplitName::Train))
+            (of_file(rows, file, most, asked)?, format!("{file}, {}", SplitName::Train))
         }
     };
     let rows = probe::rows(&data, tokenizer, most.rows);
@@ -71,20 +73,18 @@ fn limits(most: Most) -> Limits {
 fn of_task(
     (task, which, held_out): (&Task, SplitName, Option<usize>),
     most: Most,
-    model: &Model,
-    tokenizer: &Tokenizer,
+    Asked { model, tokenizer, template }: Asked<'_>,
     app: &App,
 ) -> anyhow::Result<(Dataset, String)> {
     let wanted = Wanted { limit: Some(most.rows), validation_rows: held_out, ..Wanted::default() };
     let split = task.load(&app.places.roots().data, which, &wanted)?;
     let source = format!("{}, {which}", task.name());
     let data = if model.is_causal() {
-        let template = Template::choose(TEMPLATE, tokenizer, speaker::now())?;
         // GLUE's tasks are asked in lm-evaluation-harness's words only.
         let has = |p: &Protocol| task.spec().prompt.contains_key(p);
         let first = std::iter::once(Protocol::Clean).chain(Protocol::ALL).find(has);
         let protocol = Some(first.unwrap_or(Protocol::Clean));
-        prepare::task_rows(task, protocol, &split.examples, &template, tokenizer, model, &limits(most))?
+        prepare::task_rows(task, protocol, &split.examples, template, tokenizer, model, &limits(most))?
     } else if prepare::class_outputs(task).is_some() {
         data::for_classes(task, &split.examples, tokenizer, model.arch(), &limits(most))?
     } else {
@@ -98,15 +98,13 @@ fn of_file(
     rows: &[Example],
     file: &str,
     most: Most,
-    model: &Model,
-    tokenizer: &Tokenizer,
+    Asked { model, tokenizer, template }: Asked<'_>,
 ) -> anyhow::Result<Dataset> {
     let rows = &rows[..rows.len().min(most.rows)];
     if !model.is_causal() {
         return texts(rows, most, model, tokenizer);
     }
-    let template = Template::choose(TEMPLATE, tokenizer, speaker::now())?;
-    Ok(data::for_instructions(rows, file, &template, tokenizer, model.arch(), &limits(most))?)
+    Ok(data::for_instructions(rows, file, template, tokenizer, model.arch(), &limits(most))?)
 }
 
 /// An encoder reads all texts of a row as one.

@@ -195,7 +195,7 @@ fn a_row_of_one_token_has_nothing_to_predict() {
     fails(
         &mut train(&place, "data = \"rows\"\nvalidation = \"rows\"", ""),
         1,
-        &["row 1 of ", "rows.jsonl", "1 token", "two or more"],
+        &["row 2 of ", "rows.jsonl", "1 token", "two or more"],
     );
     assert!(!place.join("out").exists());
 }

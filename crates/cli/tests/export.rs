@@ -64,6 +64,25 @@ fn a_plain_lora_loses_nothing() {
 }
 
 #[test]
+fn the_template_goes_with_the_adapter() {
+    let place = Place::with("llama-gqa");
+    let adapter = place.adapter("llama-gqa-lora");
+    let read = |name: &str| std::fs::read_to_string(place.join(name)).unwrap_or_default();
+    for name in ["template.toml", "chat_template.jinja"] {
+        place.write(&format!("models/{adapter}/{name}"), format!("its own {name}"));
+        let plain = format!("plain-{name}");
+        succeeds(&mut place.sibo(&["export", &adapter, "--as-plain-lora", "--output", &plain]));
+        assert_eq!(read(&format!("{plain}/{name}")), format!("its own {name}"));
+        let sibo = format!("sibo-{name}");
+        let words = ["export", &adapter, "--format", "sibo", "--model", "llama-gqa", "--output", &sibo];
+        succeeds(&mut place.sibo(&words));
+        assert_eq!(read(&format!("{sibo}/{name}")), format!("its own {name}"));
+        std::fs::remove_file(place.join(&format!("models/{adapter}/{name}"))).unwrap();
+    }
+    assert!(!place.join("plain-chat_template.jinja/template.toml").exists(), "no template is made up");
+}
+
+#[test]
 fn what_is_no_lora_is_refused_as_one() {
     let place = Place::with("llama-gqa");
     let adapter = place.adapter("llama-gqa-houlsby");

@@ -107,6 +107,47 @@ fn the_likelihood_is_that_of_the_loss() {
     }
 }
 
+/// What judges is what a row teaches: of the same values, a training that learned prompts too tells the same.
+#[test]
+fn prompts_that_are_learned_do_not_judge() {
+    // So small a rate that both trainings leave the values as they were.
+    let place = place("validation_rows = 5\ntest_rows = 6\n");
+    let common = ["--lambda", "0.3", "--seeds", "1", "--set", "learning_rate=1e-30"];
+    let scores = |inputs: &str| {
+        let folder = format!("runs/{inputs}");
+        let mut study = place.sibo(&["compare", "recipe.toml", "--output-dir", &folder]);
+        succeeds(study.args(common).args(["--set", &format!("train_on_inputs={inputs}")]));
+        let cells = std::fs::read_to_string(place.join(&format!("{folder}/cells.jsonl"))).unwrap();
+        let cell: Value = serde_json::from_str(cells.lines().next().unwrap()).unwrap();
+        (cell["judged"].clone(), cell["losses"].clone())
+    };
+    let ((with, learned_all), (without, learned_answers)) = (scores("true"), scores("false"));
+    assert_ne!(learned_all, learned_answers);
+    assert_eq!(with, without);
+    assert_eq!(with[0]["filter"], "response");
+}
+
+/// One study is of one file of rows.
+#[test]
+fn a_study_of_rows_that_changed_does_not_go_on() {
+    let place = place("validation_rows = 5\ntest_rows = 6\n");
+    let study = |seeds: &str| place.sibo(&["compare", "recipe.toml", "--lambda", "0.3", "--seeds", seeds]);
+    succeeds(&mut study("1"));
+    let rows = std::fs::read_to_string(place.join("mine.jsonl")).unwrap();
+    place.write("mine.jsonl", rows.replacen("it is 4", "it is not 4", 1));
+    let parts = ["mine.jsonl: not what it was", "seed 1", "--output-dir"];
+    fails(&mut study("1,2"), 1, &parts);
+    // Without its lines, the adapters that are there are not taken for those of the new rows.
+    std::fs::remove_file(place.join("runs/own/cells.jsonl")).unwrap();
+    fails(
+        &mut study("1"),
+        1,
+        &["mine.jsonl: not what it was when the adapter in runs/own/cells/", "remove that folder"],
+    );
+    std::fs::remove_dir_all(place.join("runs/own/cells")).unwrap();
+    succeeds(&mut study("1,2"));
+}
+
 #[test]
 fn plain_and_boosted_are_compared_on_files_of_their_own() {
     let place = place("");
@@ -144,6 +185,9 @@ fn what_only_a_task_has_is_refused() {
         1,
         &["leave none to learn from", "training.test_rows"],
     );
-    fails(&mut study(&["--set", "training.test_rows=1"]), 1, &["its test split has one row"]);
+    let one = ["its test split has one row", "rows held out of train: training.test_rows"];
+    fails(&mut study(&["--set", "training.test_rows=1"]), 1, &one);
+    place.write("one.jsonl", "{\"instruction\": \"add one to two\", \"output\": \"three\"}\n");
+    fails(&mut study(&["--set", "test=one.jsonl"]), 1, &["one row", "; add rows to one.jsonl"]);
     assert!(!place.join("runs/own/cells.jsonl").exists());
 }

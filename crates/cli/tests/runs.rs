@@ -125,6 +125,9 @@ fn ctrl_c_saves_a_checkpoint_and_says_how_to_go_on() {
         assert!(begun.elapsed().as_secs() < 120, "no step was done");
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
+    // Meanwhile the folder is taken.
+    let beside = ["train", "--resume", "--output-dir", "runs/long"];
+    fails(&mut place.sibo(&beside), 1, &["runs/long: another process is at work in this folder"]);
     let kill = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(kill.success());
     let out = child.wait_with_output().unwrap();
@@ -171,6 +174,89 @@ fn an_encoder_is_trained_and_measured() {
         1,
         &["needs a model with an answer", "name an adapter that has one"],
     );
+}
+
+/// A class head for RTE, trained for a step with these words beside, in `out/`.
+fn rte_head(place: &Place, words: &[&str]) {
+    let train =
+        ["train", "--model", "bert-pooler", "--task", "rte", "--output-dir", "out", "--max-steps", "1"];
+    succeeds(place.sibo(&train).args(["--target-modules", "query,value"]).args(words));
+}
+
+/// What `sibo eval` of an adapter on RTE gives, and what it tells on the way.
+fn rte_score(place: &Place, adapter: &str, words: &[&str]) -> (Value, String) {
+    let eval = ["eval", "--model", "bert-pooler", "--tasks", "rte", "--json", "--adapter", adapter];
+    let out = place.sibo(&eval).args(words).output().unwrap();
+    let told = String::from_utf8(out.stderr).unwrap();
+    assert!(out.status.success(), "{told}");
+    (serde_json::from_slice(&out.stdout).unwrap(), told)
+}
+
+fn copy(place: &Place, from: &str, to: &str) {
+    for name in place.names(from) {
+        place.write(&format!("{to}/{name}"), bytes(place, &format!("{from}/{name}")));
+    }
+}
+
+#[test]
+fn only_the_recipe_of_a_run_or_a_cell_tells_of_an_adapter() {
+    let place = Place::with("bert-pooler");
+    place.rte();
+    rte_head(&place, &[]);
+    copy(&place, "out/adapter", "other/adapter");
+    place.write("other/recipe.toml", bytes(&place, "out/recipe.toml"));
+    let where_it_stands =
+        || rte_score(&place, "other/adapter", &[]).0["configs"]["rte"]["distribution"].clone();
+    assert_eq!(where_it_stands(), Value::Null, "a recipe that only lies there");
+    place.write("other/trained.json", "{}");
+    assert_eq!(where_it_stands(), "in distribution", "a study's cell");
+    let (of_run, _) = rte_score(&place, "out/adapter", &[]);
+    assert_eq!(of_run["configs"]["rte"]["distribution"], "in distribution", "a run");
+}
+
+#[test]
+fn validation_is_what_the_run_held_out() {
+    let place = Place::with("bert-pooler");
+    place.rte();
+    rte_head(&place, &["--set", "training.validation_rows=7"]);
+    let (own, told) = rte_score(&place, "out/adapter", &["--split", "validation"]);
+    // Left to the task it would be a tenth of 33, and of those some were learned.
+    assert_eq!(own["n-samples"]["rte"]["effective"], 7);
+    assert!(told.contains("rte: validation is the 7 rows that the run of the adapter held out"), "{told}");
+    assert_eq!(own["configs"]["rte"]["leak"], Value::Null);
+    let (learned, _) = rte_score(&place, "out/adapter", &["--split", "train"]);
+    assert_eq!(learned["n-samples"]["rte"]["effective"], 26);
+    copy(&place, "out/adapter", "other/adapter");
+    let (unknown, told) = rte_score(&place, "other/adapter", &["--split", "validation"]);
+    assert_eq!(unknown["n-samples"]["rte"]["effective"], 3);
+    assert!(!told.contains("held out (its"), "{told}");
+    // Every row twice: what is held out has a twin that is learned.
+    let rows = String::from_utf8(bytes(&place, "data/glue/RTE/train.tsv")).unwrap();
+    let (_, body) = rows.split_once('\n').unwrap();
+    place.write("data/glue/RTE/train.tsv", format!("{rows}{body}"));
+    for words in [&["--split", "validation"][..], &["--split", "validation", "--trained-on", "rte"]] {
+        let (leaky, _) = rte_score(&place, "out/adapter", words);
+        let leak = leaky["configs"]["rte"]["leak"].as_str().unwrap_or_default().to_owned();
+        assert!(leak.ends_with("of 7 validation rows are also training rows"), "{words:?}: {leak}");
+    }
+}
+
+#[test]
+fn a_class_head_reads_rows_up_to_the_length_of_its_training() {
+    let place = Place::with("bert-pooler");
+    place.rte();
+    rte_head(&place, &["--set", "training.cutoff_len=9"]);
+    let (own, told) = rte_score(&place, "out/adapter", &[]);
+    let parts = ["rows are read up to 9 tokens", "--cutoff-len", "rte: 14 rows were shortened to 9 tokens"];
+    assert!(parts.iter().all(|part| told.contains(part)), "{told}");
+    assert_eq!(own["configs"]["rte"]["cutoff_len"], 9);
+    let (asked, told) = rte_score(&place, "out/adapter", &["--cutoff-len", "11"]);
+    assert_eq!(asked["configs"]["rte"]["cutoff_len"], 11);
+    assert!(told.contains("rte: 14 rows were shortened to 11 tokens"), "{told}");
+    copy(&place, "out/adapter", "other/adapter");
+    let (unknown, told) = rte_score(&place, "other/adapter", &[]);
+    assert_eq!(unknown["configs"]["rte"].get("cutoff_len"), None);
+    assert!(!told.contains("tokens"), "{told}");
 }
 
 #[test]

@@ -302,6 +302,54 @@ fn smoothing_looks_at_a_base_and_its_adapters() {
 }
 
 #[test]
+fn smoothing_reads_texts_as_the_adapter_was_trained() {
+    let place = Place::with("llama-gqa");
+    place.instructions();
+    let train =
+        ["train", "--model", "llama-gqa", "--rows", "sums", "--output-dir", "run", "--max-steps", "1"];
+    let own = ["--set", "template=plain", "--set", "training.cutoff_len=12"];
+    succeeds(place.sibo(&train).args(own));
+    let seen = |words: &[&str]| {
+        succeeds(place.sibo(&["smoothing"]).args(words).args(["--rows", "sums", "--output-dir", "look"]));
+        results(&place, "look")["rows"].clone()
+    };
+    let told = |template, cutoff| seen(&["llama-gqa", "--template", template, "--cutoff-len", cutoff]);
+    let own = told("plain", "12");
+    assert_eq!(seen(&["llama-gqa", "--adapter", "run/adapter"]), own);
+    assert_eq!(seen(&["run"]), own);
+    assert_ne!(told("alpaca", "12"), own);
+    assert_ne!(told("plain", "256"), own);
+    assert_eq!(seen(&["llama-gqa"]), told("alpaca", "256"), "nothing is known of training");
+    let way = place.sibo(&["smoothing", "run", "--output-dir", "look"]).output().unwrap().stderr;
+    let way = String::from_utf8(way).unwrap();
+    assert!(way.contains("/template.toml, read up to 12 tokens"), "{way}");
+    let asked = ["run", "--template", "alpaca", "--cutoff-len", "40"];
+    assert_eq!(seen(&asked), told("alpaca", "40"));
+}
+
+/// The rule looks at the texts that training sees, and a file of before is of the usual ones.
+#[test]
+fn the_suggested_lambda_is_of_the_recipe_s_texts() {
+    let place = Place::with("llama-gqa");
+    place.instructions();
+    let sweep = |output: &str, words: &[&str]| {
+        let recipe = "model = \"llama-gqa\"\ndata = \"sums\"\noutput_dir = \"o\"\n[training]\nmax_steps = 1\n\
+                      validation_rows = 6\ntest_rows = 6\n";
+        place.write("recipe.toml", recipe);
+        let sweep =
+            ["sweep", "recipe.toml", "--lambda", "0,suggested", "--seeds", "1", "--output-dir", output];
+        succeeds(place.sibo(&sweep).args(words));
+        let kept = std::fs::read(place.join(output).join("suggested.json")).unwrap();
+        serde_json::from_slice::<Value>(&kept).unwrap()[0].clone()
+    };
+    let usual = sweep("usual", &[]);
+    assert_eq!(usual["of"].as_array().unwrap().len(), 7, "as files of before: {usual}");
+    let own = sweep("own", &["--set", "template=plain", "--set", "training.cutoff_len=12"]);
+    assert_eq!(own["of"][7], serde_json::json!({"template": "plain", "cutoff_len": 12}));
+    assert_ne!(own["sentence"], usual["sentence"]);
+}
+
+#[test]
 fn studies_that_make_no_sense_are_refused_before_anything_runs() {
     let place = place();
     place.instructions();
@@ -329,6 +377,7 @@ fn studies_that_make_no_sense_are_refused_before_anything_runs() {
     fails(&mut compare(&["--lambda", "0.2", "--methods", "lorra"]), 2, &["did you mean `lora`?"]);
     fails(&mut compare(&["--lambda", "0.2", "--methods", "head"]), 2, &["two methods or more"]);
     fails(&mut compare(&["--lambda", "0.2", "--set-for", "lora"]), 2, &["METHOD:KEY=VALUE"]);
+    fails(&mut compare(&["--lambda", "0.2", "--methods", "lora,lora"]), 2, &["names lora twice"]);
     let wrong = ["--lambda", "0.2", "--set", "adapter.target_modules=[\"quary\"]"];
     fails(&mut compare(&wrong), 1, &["quary"]);
     fails(&mut place.sibo(&["sweep", "recipe.toml", "--choose", "f1"]), 2, &["loss, acc"]);
@@ -338,6 +387,107 @@ fn studies_that_make_no_sense_are_refused_before_anything_runs() {
     place.write("rows.toml", text.replace("task = \"rte\"", "data = \"sums\""));
     fails(&mut place.sibo(&["compare", "rows.toml", "--lambda", "0.2"]), 1, &["a file of instructions"]);
     assert!(!place.join("runs").exists());
+}
+
+#[test]
+fn a_setting_for_a_method_that_is_not_compared_is_refused() {
+    let place = place();
+    let compare = |setting: &str| {
+        let mut command =
+            place.sibo(&["compare", "recipe.toml", "--lambda", "0.2", "--methods", "lora,full"]);
+        command.args(["--set-for", setting]);
+        command
+    };
+    let parts = ["`ful` is not compared, did you mean `full`?", "methods here are lora, full"];
+    fails(&mut compare("ful:learning_rate=5e-5"), 2, &parts);
+    fails(&mut compare("head:learning_rate=5e-5"), 2, &["`head` is not compared"]);
+    assert!(!place.join("runs").exists());
+}
+
+/// What judges is the same in all cells, however a key is written and by whatever flag it comes.
+#[test]
+fn a_study_that_would_judge_its_arms_differently_is_refused() {
+    let place = place();
+    place.qnli();
+    let sweep = |grid: &str, more: &[&str]| {
+        let mut command = place.sibo(&["sweep", "recipe.toml", "--lambda", "0", "--set-grid", grid]);
+        command.args(more);
+        command
+    };
+    let differs = |key: &str| format!("--set-grid: `{key}` cannot differ within a study");
+    fails(&mut sweep("seed=1,2", &[]), 2, &["--set-grid: `seed`", "give the seeds by --seeds"]);
+    for (grid, key) in [
+        ("task=rte,qnli", "task"),
+        ("model=bert-pooler,bert", "model"),
+        ("template=alpaca,plain", "template"),
+        ("cutoff_len=40,60", "training.cutoff_len"),
+        ("training.validation_rows=4,5", "training.validation_rows"),
+        ("training={max_steps=2},{max_steps=3}", "training.cutoff_len"),
+    ] {
+        fails(&mut sweep(grid, &[]), 2, &[&differs(key), "--set"]);
+    }
+    let inputs = "train_on_inputs=true,false";
+    let parts = [differs("training.train_on_inputs"), "losses of the same tokens".into()];
+    fails(&mut sweep(inputs, &["--choose", "loss"]), 2, &[&parts[0], &parts[1]]);
+    let mut compare = place.sibo(&["compare", "recipe.toml", "--lambda", "0.2", "--methods", "lora,full"]);
+    compare.args(["--set-for", "full:cutoff_len=60"]);
+    fails(&mut compare, 2, &["--set-for: `training.cutoff_len` cannot differ"]);
+    assert!(!place.join("runs").exists());
+    // Fewer rows to learn from are judged by the same ones.
+    let fewer = ["--seeds", "1", "--set", "training.max_steps=2"];
+    succeeds(&mut sweep("max_train_samples=8,12", &fewer));
+    assert_eq!(results(&place, "runs/study")["study"]["validation"].as_array().unwrap().len(), 2);
+}
+
+/// A study is of one data set and of one model: what is finished is not told with what others would give.
+#[test]
+fn a_study_whose_rows_or_model_changed_does_not_go_on() {
+    let place = place();
+    let words = ["compare", "recipe.toml", "--lambda", "0.3", "--set", "training.max_steps=2", "--seeds"];
+    let compare = |seeds: &str| {
+        let mut command = place.sibo(&words);
+        command.arg(seeds);
+        command
+    };
+    succeeds(&mut compare("1"));
+    let refused = |file: &str| {
+        let parts =
+            [file, "not what it was when lora, seed 1, was run", "give another --output-dir", "cells.jsonl"];
+        let before = std::fs::read(place.join("runs/study/cells.jsonl")).unwrap();
+        fails(&mut compare("1,2"), 1, &parts);
+        assert_eq!(std::fs::read(place.join("runs/study/cells.jsonl")).unwrap(), before);
+    };
+    let changed = |file: &str, change: &dyn Fn(Vec<u8>) -> Vec<u8>| {
+        let whole = std::fs::read(place.join(file)).unwrap();
+        place.write(file, change(whole.clone()));
+        refused(file);
+        place.write(file, whole);
+    };
+    for split in ["train", "dev"] {
+        changed(&format!("data/glue/RTE/{split}.tsv"), &|rows| {
+            String::from_utf8(rows).unwrap().replacen("was built in", "was red in", 1).into_bytes()
+        });
+    }
+    // The last bytes are weights.
+    changed("models/bert-pooler/model.safetensors", &|mut bytes| {
+        let last = bytes.len() - 2;
+        bytes[last] ^= 1;
+        bytes
+    });
+    // As it was, it goes on; and lines of before there were hashes are what they were.
+    let cells = std::fs::read_to_string(place.join("runs/study/cells.jsonl")).unwrap();
+    let old: String = cells
+        .lines()
+        .map(|line| {
+            let mut cell: Value = serde_json::from_str(line).unwrap();
+            assert!(cell.as_object_mut().unwrap().remove("sources").is_some());
+            cell.to_string() + "\n"
+        })
+        .collect();
+    place.write("runs/study/cells.jsonl", old);
+    let out = compare("1,2").output().unwrap();
+    let way = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success() && way.contains("4 cells, of which 2 are done already"), "{way}");
 }
 
 /// A learned lambda is a combination like any other, and never taken for the plain method.

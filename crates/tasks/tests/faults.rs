@@ -89,6 +89,22 @@ fn tables_are_checked_too() {
     assert!(fault(&score, "dev.tsv", b"thing\tgold\nsky\tNaN\n").contains("`NaN` is not a number"));
 }
 
+/// A number that is a label's name means that label, in JSON as in text.
+#[test]
+fn labels_called_by_numbers_are_names() {
+    let head = CHOICES
+        .replace("multiple_choice", "classification")
+        .replace("[splits]", "labels = ['1', '2', '3']\n[splits]")
+        .replace(r#"question = "thing", choices = ["a", "b"]"#, r#"text_a = "thing""#)
+        .replace("label-base = 1", "");
+    for (gold, class) in
+        [("1", "Class(0)"), ("\"1\"", "Class(0)"), ("3", "Class(2)"), ("0", "label `0` is none of 1, 2, 3")]
+    {
+        let row = format!("{{\"thing\": \"sky\", \"gold\": {gold}}}\n");
+        assert!(fault(&head, "dev.jsonl", row.as_bytes()).contains(class), "{gold}");
+    }
+}
+
 #[test]
 fn other_layouts_and_absent_files_are_explained() {
     let parquet = CHOICES.replace("json-lines", "parquet").replace("dev.jsonl", "dev.parquet");

@@ -14,13 +14,15 @@ mod jobs;
 mod placement;
 mod record;
 mod run;
+mod sources;
 mod summary;
 
 pub use grid::{Axis, grid};
 pub use jobs::{Jobs, room, run_all};
 pub use placement::{Variation, variations};
 pub use record::{Judged, LayerLook, Log, Record};
-pub use run::{Now, Watch};
+pub use run::{Now, TRAINED, Watch};
+pub use sources::Sources;
 pub use summary::{
     ArmScore, Pairing, Question, expect, expect_of_likelihoods, question, scores, signs_of, verdicts,
 };
@@ -135,8 +137,15 @@ fn canonical(value: &Value) -> String {
 
 /// FNV-1a in 16 digits: it names cells of one study, and guards against nothing but mistakes.
 fn hash(text: &str) -> String {
-    let fold = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
-    format!("{:016x}", text.bytes().fold(0xcbf2_9ce4_8422_2325, fold))
+    format!("{:016x}", fold(START, text.as_bytes()))
+}
+
+/// FNV-1a's hash of nothing.
+const START: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// The hash of what `hash` is of, and `bytes` after it.
+fn fold(hash: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
 }
 
 #[cfg(test)]

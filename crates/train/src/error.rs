@@ -39,7 +39,7 @@ pub enum Error {
         reason: String,
     },
     /// A row that cannot be learned from or judged.
-    #[error("row {id} of {place}: {reason}")]
+    #[error("row {} of {place}: {reason}", id + 1)]
     Row {
         /// The row's index in its file, from 0.
         id: u64,

@@ -82,6 +82,8 @@ pub struct TaskEvaluation {
     pub samples: Vec<Sample>,
     /// Predictions by metric and filter, for comparing two systems; in the order of `result.scores`.
     pub predictions: Vec<(Metric, String, Predictions)>,
+    /// What a person should know of the rows of a class head: how many were shortened.
+    pub notes: Vec<String>,
     /// Whether the interruption flag ended it early: the numbers are of the rows until then.
     pub interrupted: bool,
 }
@@ -175,7 +177,7 @@ impl<'a> Session<'a, '_> {
             without_answer,
             config: self.config(protocol),
         };
-        Ok(TaskEvaluation { result, samples, predictions, interrupted: self.interrupted })
+        Ok(TaskEvaluation { result, samples, predictions, notes: vec![], interrupted: self.interrupted })
     }
 
     fn config(&self, protocol: Option<Protocol>) -> Value {

@@ -83,6 +83,20 @@ pub fn lessons(
     data::for_instructions(rows, &file.display().to_string(), template, tokenizer, model.arch(), &limits)
 }
 
+/// Rows as they judge: by what they teach, whether or not prompts are learned too. A row of plain text has no prompt.
+pub fn judged(
+    rows: &[Example],
+    file: &Path,
+    recipe: &Recipe,
+    template: &Template,
+    tokenizer: &Tokenizer,
+    model: &Model,
+) -> Result<Dataset, Error> {
+    let mut recipe = recipe.clone();
+    recipe.training.train_on_inputs = false;
+    lessons(rows, file, &recipe, template, tokenizer, model)
+}
+
 /// Takes `count` rows out of a file's rows.
 fn hold_out(
     rows: &mut Vec<Example>,

@@ -103,6 +103,7 @@ pub fn prepare(recipe: &Recipe, places: &Places, now: i64) -> Result<Prepared, E
         _ => vec![],
     };
     attach(&mut model, &recipe.adapter, &recipe.model, recipe.seed)?;
+    notes.extend(sibo_peft::targets::passed_over(&recipe.adapter, &model.shape()));
     train.check(&model)?;
     let plan = MemoryPlan::of(&model, &train, training)?;
     notes.extend(plan.choice().map(|choice| {

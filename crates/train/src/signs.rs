@@ -102,7 +102,7 @@ impl fmt::Display for Sign {
             ),
             Sign::WithinNoise { difference, interval: (low, high) } => write!(
                 f,
-                "the gain is within noise: {difference:+.4}, and its interval {low:+.4} to {high:+.4} holds zero"
+                "the difference is within noise: {difference:+.4}, and its interval {low:+.4} to {high:+.4} holds zero"
             ),
         }
     }

@@ -70,8 +70,9 @@ fn smoothing(table: &mut Table, suite: &Suite, studies: &[&Study]) {
     Claim { claim: "over-smoothing falls", measured, side: -1.0 }.push(table, suite, studies.len(), &falls);
     let pair = |s: &&Study| Some((s.fall()?, s.answers().first()?.difference.estimate));
     let (changes, gains): (Vec<f64>, Vec<f64>) = studies.iter().filter_map(pair).unzip();
-    if changes.len() >= 4 {
-        let r = metrics::rank_correlation(&changes, &gains);
+    if changes.len() >= 4
+        && let Some(r) = metrics::rank_correlation(&changes, &gains)
+    {
         let measured =
             "Spearman's correlation of the two differences over studies (below 0: they go together)";
         table.push(row(

@@ -45,8 +45,11 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     let study = Study::open(&args.study, app)?;
     let own = study.recipe.adapter.method.name().to_string();
     let methods = if args.methods.is_empty() { vec![own] } else { args.methods.clone() };
+    check_methods(&methods)?;
+    let settings = settings(&args.set_for, &methods)?;
     let share = share(&args, &study, &methods)?;
-    let (arms, pairs) = arms(&study, &methods, share.as_ref(), &args.set_for)?;
+    let (arms, pairs) = arms(&study, &methods, share.as_ref(), &settings)?;
+    arms.iter().try_for_each(|arm| study.check_judged("--set-for", arm))?;
     let cells = study.cells(&arms.iter().collect::<Vec<_>>(), &study.judges(SplitName::Test)?)?;
     let mut log = Log::open(&study.folder)?;
     let facts = study.announce(&cells, &log, app)?;
@@ -72,15 +75,15 @@ fn arms(
     study: &Study,
     methods: &[String],
     share: Option<&Share>,
-    set_for: &[String],
+    settings: &[Setting<'_>],
 ) -> anyhow::Result<(Vec<Arm>, Vec<Pairing>)> {
     let (mut arms, mut pairs) = (Vec::new(), Vec::new());
     for method in methods {
-        arms.push(Arm { name: method.clone(), value: recipe_of(study, method, None, set_for)? });
+        arms.push(Arm { name: method.clone(), value: recipe_of(study, method, None, settings)? });
         if let Some(share) = share.filter(|_| takes_sibo(method)) {
             let name = format!("SIBO-{method}, lambda {}", share.words);
             pairs.push(Pairing { a: method.clone(), b: name.clone() });
-            arms.push(Arm { name, value: recipe_of(study, method, Some(share), set_for)? });
+            arms.push(Arm { name, value: recipe_of(study, method, Some(share), settings)? });
         }
     }
     let beside = beside_full(&pairs, methods);
@@ -107,7 +110,6 @@ struct Share {
 /// The recipe's lambda with all that belongs to it (a schedule, how a learned one starts), changed by `--lambda`; nothing
 /// where no method takes one.
 fn share(args: &Args, study: &Study, methods: &[String]) -> anyhow::Result<Option<Share>> {
-    methods.iter().try_for_each(|method| known(method))?;
     if !methods.iter().any(|method| takes_sibo(method)) {
         return match args.lambda {
             _ if methods.len() < 2 => {
@@ -143,6 +145,16 @@ fn share(args: &Args, study: &Study, methods: &[String]) -> anyhow::Result<Optio
     }
 }
 
+fn check_methods(methods: &[String]) -> anyhow::Result<()> {
+    methods.iter().try_for_each(|method| known(method))?;
+    let mut seen = std::collections::BTreeSet::new();
+    match methods.iter().find(|method| !seen.insert(*method)) {
+        // Its runs would count as seeds that nobody ran.
+        Some(twice) => Err(usage(format!("--methods names {twice} twice; name each method once"))),
+        None => Ok(()),
+    }
+}
+
 fn known(method: &str) -> anyhow::Result<()> {
     let names: Vec<&str> = METHODS.iter().map(|m| m.0).collect();
     if !names.contains(&method) {
@@ -156,12 +168,33 @@ fn takes_sibo(method: &str) -> bool {
     !["head", "bitfit", "full"].contains(&method)
 }
 
+/// What `--set-for` changes: for which method, and the assignment.
+type Setting<'a> = (&'a str, &'a str);
+
+fn settings<'a>(set_for: &'a [String], methods: &[String]) -> anyhow::Result<Vec<Setting<'a>>> {
+    let names: Vec<&str> = methods.iter().map(String::as_str).collect();
+    let read = |text: &'a String| {
+        let (name, assignment) = text.split_once(':').ok_or_else(|| {
+            usage(format!("--set-for {text}: write METHOD:KEY=VALUE, such as full:learning_rate=5e-5"))
+        })?;
+        if !names.contains(&name) {
+            let hint = sibo_peft::config::did_you_mean(name, &names);
+            let all = names.join(", ");
+            return Err(usage(format!(
+                "--set-for {text}: `{name}` is not compared{hint}; methods here are {all}"
+            )));
+        }
+        Ok((name, assignment))
+    };
+    set_for.iter().map(read).collect()
+}
+
 /// The recipe with this method: its own settings where it is the recipe's, defaults elsewhere.
 fn recipe_of(
     study: &Study,
     method: &str,
     share: Option<&Share>,
-    set_for: &[String],
+    settings: &[Setting<'_>],
 ) -> anyhow::Result<Value> {
     let mut value = study.value.clone();
     let own = study.recipe.adapter.method.name();
@@ -186,13 +219,7 @@ fn recipe_of(
         }
     }
     value["adapter"] = adapter;
-    for text in set_for {
-        let (name, assignment) = text.split_once(':').ok_or_else(|| {
-            usage(format!("--set-for {text}: write METHOD:KEY=VALUE, such as full:learning_rate=5e-5"))
-        })?;
-        if name == method {
-            recipe::set(&mut value, assignment)?;
-        }
-    }
+    let mut own = settings.iter().filter(|(name, _)| *name == method);
+    own.try_for_each(|(_, assignment)| recipe::set(&mut value, assignment))?;
     Ok(value)
 }

@@ -15,6 +15,7 @@ use sibo_tasks::overlap::NGRAM;
 use sibo_tasks::results::{self, RunResults, Sample, TaskResult};
 use sibo_tasks::{Example, Protocol, Split, SplitName, Task, Wanted};
 use sibo_text::{Template, Tokenizer};
+use sibo_train::Recipe;
 use sibo_train::evaluate::{Asked, By, EvalOptions, TaskEvaluation, evaluate};
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
@@ -37,7 +38,9 @@ the worked solution that the benchmark itself has (`reasoning`; where only anoth
 that reach the gold answer: `others-reasoning`), once for the answer alone (`answer`). One pass over a row instead of \
 one a token, and a number above the floor where a small model writes no right answer.
 
-The test split is meant to be read once: choose settings, lambda included, with --split validation.";
+The test split is meant to be read once: choose settings, lambda included, with --split validation. Where a run or a \
+study made the adapter, the rows that it held out of the task are those that are scored, and a class head reads rows up \
+to the length that it was trained with.";
 
 /// Measure a model on tasks
 #[derive(Debug, clap::Args)]
@@ -76,10 +79,13 @@ pub(crate) struct Args {
     /// The template of instructions under `clean` [default: the one that lies with the adapter, else alpaca]
     #[arg(long, value_name = "NAME")]
     template: Option<String>,
-    /// Mark tasks whose test rows are among these training rows: a task or a file [default: what the recipe
-    /// beside the adapter names]
+    /// Mark tasks whose test or validation rows are among these training rows: a task or a file [default: what the run
+    /// that made the adapter learned from]
     #[arg(long, value_name = "TASK|FILE")]
     trained_on: Option<String>,
+    /// Longest row of a class head in tokens [default: that of the run that made the adapter, else 512]
+    #[arg(long, alias = "cutoff_len", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    cutoff_len: Option<u32>,
     /// A folder for the results, laid out as lm-evaluation-harness does
     #[arg(long, aliases = ["output_path", "output-path"], value_name = "FOLDER")]
     output: Option<PathBuf>,
@@ -118,18 +124,22 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     if let Some(folder) = &args.output {
         crate::places::check_folder(folder)?;
     }
-    let mut wants =
-        args.tasks.iter().map(|name| read(name, &args, app)).collect::<anyhow::Result<Vec<_>>>()?;
+    let adapter = args.model.adapter.as_deref().map(|name| app.places.model(name)).transpose()?;
+    let recipe = adapter.as_deref().and_then(|folder| leaks::recipe_of(folder, app));
+    let recipe = recipe.as_ref();
+    let read = |name: &String| read(name, recipe, &args, app);
+    let mut wants = args.tasks.iter().map(read).collect::<anyhow::Result<Vec<_>>>()?;
     let folder = app.places.model(&args.model.model)?;
     let tokenizer = Tokenizer::from_folder(&folder)?;
-    let adapter = args.model.adapter.as_deref().map(|name| app.places.model(name)).transpose()?;
-    let trained_on = mark_leaks(&mut wants, adapter.as_deref(), &args, app)?;
+    let trained_on = mark_leaks(&mut wants, recipe, &args, app)?;
     let template = template(&tokenizer, adapter.as_deref(), args.template.as_deref())?;
     let model = app.places.load(&args.model)?;
     tokenizer.check_vocabulary(model.arch().vocab)?;
+    let cutoff = cutoff(&model, recipe, &args, app);
     interrupt::listen();
     let (date, began) = (SystemTime::now(), Instant::now());
-    let done = ask_all(&wants, &model, &tokenizer, &template, &args, app)?;
+    let asked = Asked { model: &model, tokenizer: &tokenizer, template: &template };
+    let done = ask_all(&wants, asked, cutoff, &args, app)?;
     let stopped = interrupt::asked();
     let (tasks, samples): (Vec<TaskResult>, Vec<(String, Vec<Sample>)>) =
         done.into_iter().map(|d| (d.result.clone(), (d.result.task, d.samples))).unzip();
@@ -158,47 +168,75 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn read(name: &str, args: &Args, app: &App) -> anyhow::Result<Wants> {
+/// A task's rows; `recipe` made the adapter.
+fn read(name: &str, recipe: Option<&Recipe>, args: &Args, app: &App) -> anyhow::Result<Wants> {
     let task = Task::open(name)?;
     let root = &app.places.roots().data;
     if args.num_fewshot > 0 && args.protocol != Protocol::LmEval {
         return Err(usage("--num-fewshot puts worked rows before a prompt under --protocol lm-eval only"));
     }
-    let split = task.load(root, args.split, &Wanted { limit: args.limit, ..Wanted::default() })?;
+    // What the run held out of train is validation here too; other rows of train it has learned.
+    let held_out = match args.split {
+        SplitName::Test => None,
+        _ => recipe.and_then(|recipe| leaks::wanted(recipe, &task)?.validation_rows),
+    };
+    let wanted = |limit| Wanted { limit, validation_rows: held_out, ..Wanted::default() };
+    let mut split = task.load(root, args.split, &wanted(args.limit))?;
+    split.notes.extend(held_out.map(|rows| {
+        format!("validation is the {rows} rows that the run of the adapter held out (its training.validation_rows)")
+    }));
     let shots = match args.num_fewshot {
         0 => vec![],
-        n => task.load(root, SplitName::Train, &Wanted { limit: Some(n), ..Wanted::default() })?.examples,
+        n => task.load(root, SplitName::Train, &wanted(Some(n)))?.examples,
     };
     Ok(Wants { task, split, shots, distribution: None, leak: None })
 }
 
-/// Looks for test rows among the training rows that are named, or that the adapter's own recipe names; gives their
-/// name.
+/// Looks for the rows that are scored among the training rows that are named, or that the adapter's own recipe names;
+/// gives their name.
 fn mark_leaks(
     wants: &mut [Wants],
-    adapter: Option<&Path>,
+    recipe: Option<&Recipe>,
     args: &Args,
     app: &App,
 ) -> anyhow::Result<Option<String>> {
-    let training = match (&args.trained_on, adapter) {
-        _ if args.split != SplitName::Test => None,
-        (Some(name), _) => Some(Training::open(name, None, app)?),
-        (None, Some(adapter)) => match Training::of_adapter(adapter, app).transpose() {
-            Ok(training) => training,
-            Err(reason) => {
-                app.out.note(format!("not checked whether test rows were trained on: {reason}"));
-                None
-            }
-        },
-        (None, None) => None,
+    let names = match (&args.trained_on, recipe) {
+        (Some(name), _) => std::slice::from_ref(name),
+        (None, Some(recipe)) => leaks::names(&recipe.source),
+        (None, None) => return Ok(None),
     };
-    let Some(training) = training else { return Ok(None) };
+    let training = match args.split {
+        SplitName::Test => Training::all(names, app),
+        SplitName::Validation => Training::learned(names, recipe, app),
+        SplitName::Train => return Ok(None),
+    };
+    let training = match training {
+        Ok(training) => training,
+        Err(error) if args.trained_on.is_some() => return Err(error),
+        Err(reason) => {
+            app.out.note(format!("not checked whether {} rows were trained on: {reason}", args.split));
+            return Ok(None);
+        }
+    };
     let seen = training.seen(NGRAM);
     for Wants { task, split, distribution, leak, .. } in wants {
         *distribution = training.distribution(task);
-        *leak = leaks::mark(&seen.overlap(&split.examples, Some(task)));
+        *leak = leaks::mark_of(&seen.overlap(&split.examples, Some(task)), args.split);
     }
     Ok(Some(training.name))
+}
+
+/// Longest row of a class head, where it is asked for or known from training: another length is another input.
+fn cutoff(model: &Model, recipe: Option<&Recipe>, args: &Args, app: &App) -> Option<usize> {
+    model.classes()?;
+    if let Some(asked) = args.cutoff_len {
+        return Some(asked as usize);
+    }
+    let own = recipe?.training.cutoff_len;
+    app.out.note(format!(
+        "rows are read up to {own} tokens, as the adapter was trained (its training.cutoff_len); --cutoff-len takes another"
+    ));
+    Some(own)
 }
 
 /// The template asked for; else the adapter's; else that of a recipe without one.
@@ -213,9 +251,8 @@ fn template(tokenizer: &Tokenizer, adapter: Option<&Path>, asked: Option<&str>) 
 
 fn ask_all(
     wants: &[Wants],
-    model: &Model,
-    tokenizer: &Tokenizer,
-    template: &Template,
+    asked: Asked<'_>,
+    cutoff: Option<usize>,
     args: &Args,
     app: &App,
 ) -> anyhow::Result<Vec<TaskEvaluation>> {
@@ -233,14 +270,19 @@ fn ask_all(
             shots: shots.clone(),
             beams: args.num_beams.map(usize::from),
             max_new_tokens: args.max_new_tokens,
+            cutoff: cutoff.unwrap_or(EvalOptions::default().cutoff),
             ..EvalOptions::default()
         };
         meter.say(task.name());
         let mut progress = |rows: usize, _: usize| meter.at(before + rows as u64);
-        let asked = Asked { model, tokenizer, template };
         let mut one = evaluate(asked, task, split, &options, &mut progress, &interrupt::STOP)?;
         one.result.config["leak"] = json!(leak);
         one.result.config["distribution"] = json!(distribution);
+        if let Some(cutoff) = cutoff {
+            one.result.config["cutoff_len"] = json!(cutoff);
+            one.result.config["shortened"] = json!(one.notes);
+            one.notes.iter().for_each(|note| meter.note(format!("{}: {note}", task.name())));
+        }
         done.push(one);
         before += split.examples.len() as u64;
         if interrupt::asked() {

@@ -77,6 +77,7 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     if let Some(parent) = args.output.parent().filter(|p| !p.as_os_str().is_empty()) {
         std::fs::create_dir_all(parent).map_err(|e| sibo_files::Error::io(parent, "create the folder", e))?;
     }
+    let templates = templates(&opened.path)?;
     match (args.format, model, loaded) {
         (Some(Format::AdapterHub), Some(folder), Some(loaded)) => {
             for_adapter_hub(&folder, &loaded.model, &args.output, app)
@@ -89,7 +90,22 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
             Ok(())
         }
         _ => as_plain_lora(opened, &args.output, app),
+    }?;
+    for (name, text) in templates {
+        sibo_files::write(&args.output.join(name), &text)?;
     }
+    Ok(())
+}
+
+/// The template that lies with an adapter: without it, its prompts would be rendered in other words than it learned.
+fn templates(adapter: &Path) -> anyhow::Result<Vec<(&'static str, Vec<u8>)>> {
+    let there = ["template.toml", "chat_template.jinja"].map(|name| (name, adapter.join(name)));
+    let there = there.into_iter().filter(|(_, file)| file.is_file());
+    let read = |(name, file): (_, PathBuf)| {
+        let text = std::fs::read(&file).map_err(|e| sibo_files::Error::io(&file, "read", e))?;
+        Ok((name, text))
+    };
+    there.map(read).collect()
 }
 
 /// Result of the two exports that lose nothing.

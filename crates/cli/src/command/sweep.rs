@@ -109,7 +109,7 @@ impl Choice {
 pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     let study = Study::open(&args.study, app)?;
     let choice = choice(&args, &study)?;
-    let (mut arms, suggested) = arms(&args, &study, app)?;
+    let (mut arms, suggested) = arms(&args, &study, &choice, app)?;
     let mut log = Log::open(&study.folder)?;
     let mut dropped = Vec::new();
     if args.halving {
@@ -244,7 +244,12 @@ fn choice(args: &Args, study: &Study) -> anyhow::Result<Choice> {
 }
 
 /// Every combination as a recipe, lambda varying fastest, and what was suggested for them.
-fn arms(args: &Args, study: &Study, app: &App) -> anyhow::Result<(Vec<Arm>, Vec<Suggested>)> {
+fn arms(
+    args: &Args,
+    study: &Study,
+    choice: &Choice,
+    app: &App,
+) -> anyhow::Result<(Vec<Arm>, Vec<Suggested>)> {
     let mut axes = args.set_grid.iter().map(|text| Axis::parse(text)).collect::<Result<Vec<_>, _>>()?;
     let lambdas = match (&args.lambda, axes.is_empty()) {
         (Some(list), _) => Some(list.as_str()),
@@ -260,6 +265,10 @@ fn arms(args: &Args, study: &Study, app: &App) -> anyhow::Result<(Vec<Arm>, Vec<
         let mut value = study.value.clone();
         sets.iter().try_for_each(|set| recipe::set(&mut value, set))?;
         let mut arm = Arm { name, value };
+        study.check_judged("--set-grid", &arm)?;
+        if matches!(choice, Choice::Loss) {
+            study.check_loss("--set-grid", &arm)?;
+        }
         let rule = arm.value.pointer("/adapter/sibo/lambda").and_then(Value::as_str) == Some(SUGGESTED);
         if rule {
             suggested.push(suggester.fill(&mut arm, app)?);

@@ -5,10 +5,11 @@ use crate::exit::{Interrupted, usage};
 use crate::interrupt;
 use crate::record::Recorder;
 use crate::{describe, speaker};
-use serde_json::json;
+use serde_json::{Value, json};
 use sibo_model::Model;
 use sibo_peft::Sibo;
 use sibo_report::number;
+use sibo_tasks::Protocol;
 use sibo_train::checkpoint::{self, Checkpoint, Claim};
 use sibo_train::prepare::{self, Prepared};
 use sibo_train::recipe::{self, Recipe, Source};
@@ -95,8 +96,8 @@ struct Flags {
     /// Peak learning rate
     #[arg(long, value_name = "F", allow_negative_numbers = true)]
     learning_rate: Option<String>,
-    /// Passes over the rows
-    #[arg(long, value_name = "F", allow_negative_numbers = true)]
+    /// Passes over the rows, whatever number of steps the recipe says
+    #[arg(long, value_name = "F", allow_negative_numbers = true, conflicts_with = "max_steps")]
     num_train_epochs: Option<String>,
     /// Optimiser steps, instead of passes
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
@@ -168,7 +169,10 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
         (false, false) => Claim::Fresh,
     };
     let mut prepared = prepare(&recipe, app)?;
+    // Two processes in one folder would take each other's files away.
+    let held = run_dir.exists().then(|| sibo_files::hold(&run_dir)).transpose()?;
     let resume = checkpoint::claim(&run_dir, claim, &recipe.to_toml())?;
+    let _held = held.map_or_else(|| sibo_files::hold(&run_dir), Ok)?;
     if args.resume && resume.is_none() {
         app.out.note("the run was stopped before its first checkpoint: it starts from its beginning");
     }
@@ -212,7 +216,16 @@ fn read_recipe(args: &Args) -> anyhow::Result<Recipe> {
         }
     }
     // A flag is the narrower word: `--set adapter={...} --lambda 0.2` keeps its lambda.
-    for assignment in args.set.iter().chain(&args.flags.assignments()) {
+    for assignment in &args.set {
+        recipe::set(&mut value, assignment)?;
+    }
+    // Steps stand instead of passes, so passes that are asked for would otherwise do nothing.
+    if args.flags.num_train_epochs.is_some()
+        && let Some(training) = value.get_mut("training").and_then(Value::as_object_mut)
+    {
+        training.remove("max_steps");
+    }
+    for assignment in &args.flags.assignments() {
         recipe::set(&mut value, assignment)?;
     }
     Ok(Recipe::from_value(&place, &value)?)
@@ -308,16 +321,17 @@ fn show(outcome: &Outcome, model: &Model, adapter: &Path, recipe: &Recipe, signs
     app.out.note(next_step(recipe, adapter));
 }
 
+/// A command that asks as training did: another protocol or depth would be another model's number.
 fn next_step(recipe: &Recipe, adapter: &Path) -> String {
-    let (model, adapter) = (&recipe.model, adapter.display());
+    let layers = recipe.num_hidden_layers.map(|k| format!(" --layers {k}")).unwrap_or_default();
+    let with = format!("--model {}{layers} --adapter {}", recipe.model, adapter.display());
     match &recipe.source {
-        Source::Tasks { tasks, .. } => {
-            format!(
-                "To measure it: sibo eval --model {model} --adapter {adapter} --tasks {}",
-                tasks.join(",")
-            )
+        Source::Tasks { tasks, protocol } => {
+            let other = protocol.filter(|p| *p != Protocol::Clean);
+            let protocol = other.map(|p| format!(" --protocol {p}")).unwrap_or_default();
+            format!("To measure it: sibo eval {with} --tasks {}{protocol}", tasks.join(","))
         }
-        Source::File { .. } => format!("To talk with it: sibo chat --model {model} --adapter {adapter}"),
+        Source::File { .. } => format!("To talk with it: sibo chat {with}"),
     }
 }
 
@@ -390,6 +404,44 @@ mod tests {
         assert_eq!(recipe.adapter.sibo.lambda.at(1), 0.3);
         let sibo_peft::Method::Lora(lora) = &recipe.adapter.method else { panic!("LoRA was set") };
         assert_eq!((lora.r, lora.alpha), (3, 5.0));
+    }
+
+    #[test]
+    fn passes_that_are_asked_for_replace_the_recipe_s_steps() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("r.toml");
+        std::fs::write(
+            &file,
+            "model = \"m\"\ntask = \"rte\"\noutput_dir = \"o\"\n[training]\nmax_steps = 7\n",
+        )
+        .unwrap();
+        let length = |words: &[&str]| {
+            let recipe = read_recipe(&args(&[&[file.to_str().unwrap()], words].concat())).unwrap();
+            (recipe.training.max_steps, recipe.training.num_train_epochs)
+        };
+        assert_eq!(length(&["--num-train-epochs", "2.5"]), (None, 2.5));
+        assert_eq!(length(&["--num-train-epochs", "2", "--set", "max_steps=9"]), (None, 2.0));
+        assert_eq!(length(&["--max-steps", "8"]).0, Some(8));
+        assert_eq!(length(&[]).0, Some(7));
+        let both = ["train", "--num-train-epochs", "2", "--max-steps", "8"];
+        let refused = Only::try_parse_from(both).err().expect("one of them").to_string();
+        assert!(refused.contains("--num-train-epochs") && refused.contains("--max-steps"), "{refused}");
+    }
+
+    #[test]
+    fn the_next_command_asks_as_training_did() {
+        let next = |words: &[&str]| {
+            let words = [&["--model", "m", "--output-dir", "o"], words].concat();
+            next_step(&read_recipe(&args(&words)).unwrap(), Path::new("o/adapter"))
+        };
+        let asked = next(&["--task", "rte,qnli", "--protocol", "lm-eval", "--layers", "3"]);
+        let words = "sibo eval --model m --layers 3 --adapter o/adapter --tasks rte,qnli --protocol lm-eval";
+        assert_eq!(asked, format!("To measure it: {words}"));
+        let usual = "To measure it: sibo eval --model m --adapter o/adapter --tasks rte";
+        assert_eq!(next(&["--task", "rte"]), usual);
+        assert_eq!(next(&["--task", "rte", "--protocol", "clean"]), usual);
+        let talk = "To talk with it: sibo chat --model m --layers 2 --adapter o/adapter";
+        assert_eq!(next(&["--rows", "r.jsonl", "--layers", "2"]), talk);
     }
 
     #[test]

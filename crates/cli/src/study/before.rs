@@ -74,9 +74,10 @@ impl Study {
         let rows = self.rows(judge)?.1.len();
         anyhow::ensure!(
             rows > 1,
-            "{}: its {} split has one row, and a study needs two or more to judge by (rows held out of train: training.validation_rows)",
+            "{}: its {} split has one row, and a study needs two or more to judge by{}",
             judge.task,
-            judge.split
+            judge.split,
+            self.how_to_judge_by_more(judge.split)
         );
         if judge.by == By::Likelihood {
             let smallest = cells::expect_of_likelihoods(rows)?;
@@ -93,6 +94,21 @@ impl Study {
         Ok(Some(format!(
             "about {smallest:.3} in accuracy ({rows} rows, {each}; found in 80 of 100 such studies, at an accuracy of 0.8)"
         )))
+    }
+
+    /// Where more rows of a split would come from.
+    fn how_to_judge_by_more(&self, split: SplitName) -> String {
+        let (key, file) = match (&self.recipe.source, split) {
+            (Source::File { test, .. }, SplitName::Test) => ("training.test_rows", test.as_ref()),
+            (Source::File { validation, .. }, _) => ("training.validation_rows", validation.as_ref()),
+            // A task's test is never held out.
+            (Source::Tasks { .. }, SplitName::Test) => return String::new(),
+            (Source::Tasks { .. }, _) => ("training.validation_rows", None),
+        };
+        match file {
+            Some(file) => format!("; add rows to {file}"),
+            None => format!(" (rows held out of train: {key})"),
+        }
     }
 
     /// Test rows that are training rows, task by task.

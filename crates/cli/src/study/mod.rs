@@ -4,6 +4,7 @@
 mod before;
 mod own;
 mod page;
+mod same;
 mod suggested;
 mod tables;
 mod watch;

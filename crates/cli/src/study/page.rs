@@ -206,14 +206,15 @@ fn correlation(records: &[Record], d: &Derived) -> Option<String> {
         Some((r.similarity()?, judged.value))
     };
     let (similarity, score): (Vec<f64>, Vec<f64>) = records.iter().filter_map(value).unzip();
-    let r = (similarity.len() >= 4).then(|| sibo_tasks::metrics::rank_correlation(&similarity, &score))?;
-    r.is_finite().then(|| {
-        format!(
-            "Spearman's correlation of the last layer's similarity with {}: {r:+.2}; the unit is the run ({} runs, of which those of one configuration are not independent).",
-            question.text(),
-            similarity.len()
-        )
-    })
+    if similarity.len() < 4 {
+        return None;
+    }
+    let r = sibo_tasks::metrics::rank_correlation(&similarity, &score)?;
+    Some(format!(
+        "Spearman's correlation of the last layer's similarity with {}: {r:+.2}; the unit is the run ({} runs, of which those of one configuration are not independent).",
+        question.text(),
+        similarity.len()
+    ))
 }
 
 fn losses(f: &Finding) -> LineChart {

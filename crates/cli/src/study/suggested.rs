@@ -2,12 +2,12 @@
 
 use super::{Arm, Study};
 use crate::app::App;
-use crate::rows;
+use crate::{rows, speaker};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sibo_model::{LoadOptions, Model};
 use sibo_tasks::SplitName;
-use sibo_text::Tokenizer;
+use sibo_text::{Template, Tokenizer};
 use sibo_train::own_rows::OwnRows;
 use sibo_train::prepare;
 use sibo_train::recipe::{self, Recipe, Source};
@@ -74,8 +74,13 @@ impl<'a> Suggester<'a> {
             training.max_train_samples,
             recipe.adapter.to_json()
         ]);
-        if let (Some(of), Some(rows)) = (of.as_array_mut(), training.test_rows) {
-            of.push(json!(rows));
+        // What is as it always was stands in no key, so that files of before still tell their numbers.
+        let read = (recipe.template.as_str(), training.cutoff_len);
+        let read = (read != (rows::TEMPLATE, rows::CUTOFF))
+            .then(|| json!({"template": read.0, "cutoff_len": read.1}));
+        if let Some(of) = of.as_array_mut() {
+            of.extend(training.test_rows.map(|rows| json!(rows)));
+            of.extend(read);
         }
         let found = match self.kept.iter().find(|kept| kept.of == of) {
             Some(kept) => kept.clone(),
@@ -102,7 +107,9 @@ impl<'a> Suggester<'a> {
             recipe.num_hidden_layers,
             training.validation_rows,
             training.max_train_samples,
-            training.test_rows
+            training.test_rows,
+            recipe.template,
+            training.cutoff_len
         ]);
         let at = match self.curves.iter().position(|made| made.0 == rows) {
             Some(at) => at,
@@ -121,7 +128,7 @@ impl<'a> Suggester<'a> {
 }
 
 /// One forward pass of the base, as `sibo smoothing --suggest-lambda --split train` makes it, over rows that this recipe
-/// learns from.
+/// learns from, in its template and up to its length.
 fn curves(study: &Study, recipe: &Recipe, app: &App) -> anyhow::Result<(Vec<Curve>, String)> {
     let options = LoadOptions { keep_layers: recipe.num_hidden_layers, ..LoadOptions::default() };
     let model = Model::load(&study.places.model, &options)?.model;
@@ -129,7 +136,7 @@ fn curves(study: &Study, recipe: &Recipe, app: &App) -> anyhow::Result<(Vec<Curv
     let training = &recipe.training;
     let most = rows::Most {
         rows: training.max_train_samples.map_or(rows::LIMIT, |most| most.min(rows::LIMIT)),
-        tokens: rows::CUTOFF,
+        tokens: training.cutoff_len,
     };
     let from = match (study.tasks.as_slice(), &recipe.source) {
         (_, Source::File { data, .. }) => {
@@ -140,7 +147,8 @@ fn curves(study: &Study, recipe: &Recipe, app: &App) -> anyhow::Result<(Vec<Curv
             "lambda `{SUGGESTED}` is read off the rows of one task, and the recipe names a mixture; give numbers"
         ),
     };
-    let (rows, source) = rows::read(&from, most, &model, &tokenizer, app)?;
+    let template = Template::choose(&recipe.template, &tokenizer, speaker::now())?;
+    let (rows, source) = rows::read(&template, &from, most, &model, &tokenizer, app)?;
     let seen = rows.len().min(suggest::SEQUENCES);
     Ok((suggest::curves(&model, &rows, rows::BATCH.into())?, format!("{source}; {seen} of them looked at")))
 }

@@ -180,9 +180,10 @@ impl Metric {
     }
 }
 
-/// Spearman's correlation of two lists of one length, ties averaged; NaN where one of them does not vary.
-pub fn rank_correlation(x: &[f64], y: &[f64]) -> f64 {
-    correlation::spearman(x, y)
+/// Spearman's correlation of two lists of one length, ties averaged; none where one of them does not vary.
+pub fn rank_correlation(x: &[f64], y: &[f64]) -> Option<f64> {
+    let varies = |list: &[f64]| list.iter().any(|v| *v != list[0]);
+    (varies(x) && varies(y)).then(|| correlation::spearman(x, y))
 }
 
 /// Sample deviation over the root of n.

@@ -182,13 +182,17 @@ impl Row<'_> {
             None => self.reader.source.choice_names.iter().map(|n| Value::from(n.as_str())).collect(),
         };
         let base = i64::from(self.reader.source.label_base);
+        let named = &self.reader.spec.labels;
+        // Where labels are called by numbers, a number is a name and no index: it would mean two things.
+        let by_number = !named.iter().any(|l| l.parse::<i64>().is_ok());
+        let index = |n: i64| by_number.then_some(n - base);
+        let name = |text: &str| named.iter().position(|l| l == text).map(|i| i as i64);
         let number = match &value {
             Value::Bool(yes) if names.len() == 2 => Some(i64::from(*yes)),
-            Value::Number(n) => n.as_i64().map(|n| n - base),
+            Value::Number(n) => name(&n.to_string()).or_else(|| index(n.as_i64()?)),
             Value::String(s) => {
-                let at = called.iter().position(|c| c == &value);
-                let at = at.or_else(|| self.reader.spec.labels.iter().position(|l| l == s));
-                at.map(|i| i as i64).or_else(|| s.trim().parse::<i64>().ok().map(|n| n - base))
+                let at = called.iter().position(|c| c == &value).map(|i| i as i64);
+                at.or_else(|| name(s)).or_else(|| index(s.trim().parse().ok()?))
             }
             _ => None,
         };
@@ -196,8 +200,10 @@ impl Row<'_> {
         class.ok_or_else(|| {
             let last = base + names.len() as i64 - 1;
             let mut allowed = format!("{base} to {last}");
-            if !self.reader.spec.labels.is_empty() {
-                allowed = format!("{} (or {allowed})", self.reader.spec.labels.join(", "));
+            if !named.is_empty() && by_number {
+                allowed = format!("{} (or {allowed})", named.join(", "));
+            } else if !named.is_empty() {
+                allowed = named.join(", ");
             } else if !called.is_empty() {
                 let called: Vec<String> = called.iter().map(|c| c.to_string()).collect();
                 allowed = called.join(", ");

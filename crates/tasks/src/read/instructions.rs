@@ -15,7 +15,7 @@ pub enum InstructionFormat {
     Messages,
     /// `{conversations: [{from, value}]}`
     ShareGpt,
-    /// `{instruction, input, output}`; `input` may be empty or absent.
+    /// `{instruction, input, output}`; `input` may be empty, null or absent.
     Alpaca,
     /// `{prompt, completion}`: two strings that stand without a template, or two lists of messages.
     PromptCompletion,
@@ -119,7 +119,10 @@ impl Row<'_> {
         match format {
             InstructionFormat::Alpaca => {
                 let instruction = self.filled("instruction")?;
-                let input = self.record.named("input").map(|_| self.string("input")).transpose()?;
+                let input = match self.record.named("input") {
+                    None | Some(Value::Null) => None,
+                    Some(_) => Some(self.string("input")?),
+                };
                 let text = Text::Prompt { instruction, input: input.unwrap_or_default() };
                 Ok((text, Target::Response(self.filled("output")?)))
             }
@@ -144,6 +147,12 @@ impl Row<'_> {
 
     fn conversation(&self, column: &str, role: &str, content: &str) -> Result<(Text, Target), Error> {
         match self.value(column)? {
+            // Some write ShareGPT's column with the keys of the other form.
+            Value::Array(turns)
+                if turns.first().is_some_and(|t| t.get(role).is_none() && t.get("role").is_some()) =>
+            {
+                self.messages(&turns, "role", "content")
+            }
             Value::Array(turns) => self.messages(&turns, role, content),
             other => Err(self.shape(column, "a list of messages", &other)),
         }
@@ -257,6 +266,11 @@ mod tests {
         let chat = r#"{"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}"#;
         let Text::Chat(messages) = &rows(chat).unwrap()[0].text else { panic!() };
         assert_eq!(messages.iter().map(|m| m.role.name()).collect::<Vec<_>>(), ["user", "assistant"]);
+        let mixed =
+            r#"{"conversations": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}"#;
+        assert_eq!(rows(mixed).unwrap()[0].text, rows(chat).unwrap()[0].text);
+        let r = rows(r#"[{"instruction": "Hi", "input": null, "output": "x"}]"#).unwrap();
+        assert_eq!(r[0].text, Text::Prompt { instruction: "Hi".into(), input: String::new() });
     }
 
     #[test]

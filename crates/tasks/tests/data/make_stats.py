@@ -45,9 +45,14 @@ def rows(n, accuracy_a, accuracy_b):
     }
 
 
-def detectable(n, accuracy):
-    z = stats.norm.ppf(0.975) + stats.norm.ppf(0.8)
-    return {"rows": n, "accuracy": accuracy, "least": z * numpy.sqrt(2 * accuracy * (1 - accuracy) / n)}
+def detectable(n, accuracy, seeds):
+    """What the rows tell apart, or the seeds where that is more."""
+    variance = 2 * accuracy * (1 - accuracy) / n
+    least = (stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) * numpy.sqrt(variance)
+    if seeds > 1:
+        t = stats.t(seeds - 1)
+        least = max(least, (t.ppf(0.975) + t.ppf(0.8)) * numpy.sqrt(variance / seeds))
+    return {"rows": n, "accuracy": accuracy, "seeds": seeds, "least": least}
 
 
 x = rng.standard_normal(15).round(2)
@@ -56,7 +61,7 @@ answers = {
     "scipy": scipy.__version__,
     "paired": [paired(n) for n in (2, 3, 5, 10)],
     "rows": [rows(120, 0.8, 0.9), rows(277, 0.55, 0.56)],
-    "detectable": [detectable(277, 0.8), detectable(1000, 0.65)],
+    "detectable": [detectable(277, 0.8, 1), detectable(1000, 0.65, 2), detectable(277, 0.8, 3), detectable(408, 0.7, 5)],
     "spearman": {"x": x.tolist(), "y": y.tolist(), "r": stats.spearmanr(x, y).statistic},
 }
 print(json.dumps(answers))

@@ -90,7 +90,7 @@ fn score_rows(
         SplitName::Train => None,
     };
     let file = file.unwrap_or(&places.data);
-    let data = own_rows::lessons(&rows, file, recipe, template, tokenizer, model)?;
+    let data = own_rows::judged(&rows, file, recipe, template, tokenizer, model)?;
     data.check(model)?;
     let (mut per_token, mut whole) = (Vec::new(), Vec::new());
     let all: Vec<usize> = (0..data.rows.len()).collect();

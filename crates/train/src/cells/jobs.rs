@@ -1,6 +1,7 @@
 //! The cells of a study, one after the other or several at a time.
 
 use super::run::{Now, Watch, run};
+use super::sources::Found;
 use super::{Cell, Log};
 use crate::memory::MemoryPlan;
 use crate::study::Place;
@@ -16,6 +17,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 ///
 /// Each of several cells at a time has its share of the threads, which changes no bit of a result; lines of the log
 /// come in the order in which cells end. After an error the cells under way are still finished, and no other begins.
+///
+/// # Errors
+/// A cell that fails; a finished one whose model or rows are other ones now; another process in the folder.
 pub fn run_all(
     cells: &[Cell],
     folder: &Path,
@@ -25,11 +29,17 @@ pub fn run_all(
     interrupt: &AtomicBool,
     jobs: usize,
 ) -> Result<bool, Error> {
+    // Two processes in one study would write over each other's lines and run folders.
+    std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, "create the folder", e))?;
+    let _held = sibo_files::hold(folder)?;
+    log.reload()?;
+    let sources = log.sources(cells)?;
     let waiting = waiting(cells, log, watch);
     let jobs = jobs.clamp(1, waiting.len().max(1));
     let threads = isa::threads();
     let work = Work {
         cells,
+        sources,
         folder,
         now,
         interrupt,
@@ -79,6 +89,8 @@ fn place(cells: &[Cell], at: usize) -> Place<'_> {
 /// What the threads share.
 struct Work<'a, 'w> {
     cells: &'a [Cell],
+    /// What each of them is made from.
+    sources: Vec<Vec<Found>>,
     folder: &'a Path,
     now: i64,
     interrupt: &'a AtomicBool,
@@ -118,7 +130,8 @@ impl Work<'_, '_> {
             return Ok(true);
         }
         let mut tell = |now: Now<'_>| (lock(&self.watch))(place, now);
-        let Some(record) = run(cell, self.folder, self.now, &mut tell, self.interrupt)? else {
+        let sources = &self.sources[at];
+        let Some(record) = run(cell, sources, self.folder, self.now, &mut tell, self.interrupt)? else {
             return Ok(false);
         };
         let mut log = lock(&self.log);

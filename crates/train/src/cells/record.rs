@@ -1,5 +1,6 @@
 //! What a finished cell leaves: a line of `cells.jsonl`.
 
+use super::sources::{self, Found, Seen, Sources};
 use super::{Cell, FILE};
 use crate::Error;
 pub use crate::probe::LayerLook;
@@ -55,6 +56,10 @@ pub struct Record {
     /// ([`crate::profile::branch_share`]); none without branches, and in records of before 26 November 2026.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch_share: Option<(f64, f64)>,
+    /// Hashes of the model and of the rows that trained and judged it; empty in records of before they were kept, of
+    /// which nothing can be said.
+    #[serde(default, skip_serializing_if = "Sources::is_empty")]
+    pub sources: Sources,
 }
 
 /// One number of a cell, with the answers behind it.
@@ -102,31 +107,41 @@ impl Record {
     }
 }
 
+fn read_all(path: &Path) -> Result<Vec<Record>, Error> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(e) => return Err(Error::io(path, "read", e)),
+    };
+    let read = |(number, line): (usize, &str)| {
+        serde_json::from_str(line).map_err(|e| Error::Syntax {
+            place: format!("{}, line {}", path.display(), number + 1),
+            message: format!("not a cell of this program ({e}); move the file away to start anew"),
+        })
+    };
+    text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).map(read).collect()
+}
+
 /// The finished cells of a study.
 #[derive(Debug)]
 pub struct Log {
     path: PathBuf,
     records: Vec<Record>,
+    seen: Seen,
 }
 
 impl Log {
     /// Reads the cells that are done in `folder`; there may be none.
     pub fn open(folder: &Path) -> Result<Self, Error> {
         let path = folder.join(FILE);
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Err(e) => return Err(Error::io(&path, "read", e)),
-        };
-        let read = |(number, line): (usize, &str)| {
-            serde_json::from_str(line).map_err(|e| Error::Syntax {
-                place: format!("{}, line {}", path.display(), number + 1),
-                message: format!("not a cell of this program ({e}); move the file away to start anew"),
-            })
-        };
-        let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-        let records = lines.map(read).collect::<Result<_, Error>>()?;
-        Ok(Log { path, records })
+        let records = read_all(&path)?;
+        Ok(Log { path, records, seen: Seen::default() })
+    }
+
+    /// The same anew, for whoever holds the folder now: another process may have done cells meanwhile.
+    pub(super) fn reload(&mut self) -> Result<(), Error> {
+        self.records = read_all(&self.path)?;
+        Ok(())
     }
 
     /// Every record, in the order in which the cells were done.
@@ -145,6 +160,19 @@ impl Log {
         // An arm may have had another name when the cell was run: the study at hand names it.
         let named = |cell: &Cell| self.find(cell).map(|r| Record { arm: cell.arm.clone(), ..r.clone() });
         cells.iter().map(named).collect()
+    }
+
+    /// What each cell is made from now; refused where a finished one was made from something else.
+    pub(super) fn sources(&mut self, cells: &[Cell]) -> Result<Vec<Vec<Found>>, Error> {
+        let mut all = Vec::new();
+        for cell in cells {
+            let now = self.seen.of(cell);
+            if let Some(record) = self.find(cell) {
+                sources::check_record(record, &now, &self.path)?;
+            }
+            all.push(now);
+        }
+        Ok(all)
     }
 
     /// Adds a finished cell. The file is replaced as a whole: a kill leaves it with the line or without.

@@ -1,6 +1,7 @@
 //! Running cells: train, judge, look; each part is kept when it is done.
 
 use super::ask::ask;
+use super::sources::{self, Found, Sources};
 use super::{Cell, LayerLook, Record};
 use crate::checkpoint::{self, Claim};
 use crate::events::{End, Event};
@@ -31,7 +32,7 @@ pub enum Now<'a> {
 pub type Watch<'w> = &'w mut (dyn FnMut(Place<'_>, Now<'_>) + Send);
 
 /// The file that says, when it is there, that a cell's adapter is the trained one, and how it came about.
-const TRAINED: &str = "trained.json";
+pub const TRAINED: &str = "trained.json";
 
 /// Losses of the steps before the last checkpoint, which a resumed run does not see again.
 const LOSSES: &str = "losses.json";
@@ -50,6 +51,9 @@ struct Trained {
     looks: Vec<(usize, Vec<LayerLook>)>,
     #[serde(default)]
     branch_share: Option<f64>,
+    /// As [`Record::sources`].
+    #[serde(default, skip_serializing_if = "Sources::is_empty")]
+    sources: Sources,
 }
 
 pub(super) type Tell<'t> = &'t mut dyn FnMut(Now<'_>);
@@ -57,6 +61,7 @@ pub(super) type Tell<'t> = &'t mut dyn FnMut(Now<'_>);
 /// One cell; none when the interruption came.
 pub(super) fn run(
     cell: &Cell,
+    sources: &[Found],
     folder: &Path,
     now: i64,
     tell: Tell<'_>,
@@ -66,7 +71,9 @@ pub(super) fn run(
     own.recipe.output_dir = cell.run_dir(folder);
     let mut prepared = prepare::prepare(&own.recipe, &own.places, now)?;
     let rows = look_rows(&own, &prepared);
-    let Some(trained) = trained(&own, &mut prepared, &rows, tell, interrupt)? else { return Ok(None) };
+    let Some(trained) = trained(&own, sources, &mut prepared, &rows, tell, interrupt)? else {
+        return Ok(None);
+    };
     let mut judged = Vec::new();
     for judge in &own.judges {
         if interrupt.load(Ordering::Relaxed) {
@@ -104,6 +111,7 @@ pub(super) fn run(
         tokens_per_second: trained.tokens_per_second,
         peak_activations: trained.peak_activations,
         before: trained.before,
+        sources: sources::kept(sources),
     }))
 }
 
@@ -122,6 +130,7 @@ fn look(model: &Model, rows: &[ProbeRow], batch: usize) -> Result<Vec<LayerLook>
 /// Trains, goes on training, or takes the adapter that is trained already; none when the interruption came.
 fn trained(
     cell: &Cell,
+    sources: &[Found],
     prepared: &mut Prepared,
     rows: &[ProbeRow],
     tell: Tell<'_>,
@@ -131,8 +140,10 @@ fn trained(
     let run_dir = &recipe.output_dir;
     let mark = run_dir.join(TRAINED);
     if mark.is_file() {
+        let trained: Trained = read(&mark)?;
+        sources::check_trained(&trained.sources, sources, run_dir)?;
         checkpoint::load_adapter(&mut prepared.model, &run_dir.join(checkpoint::ADAPTER))?;
-        return read(&mark).map(Some);
+        return Ok(Some(trained));
     }
     let before = look(&prepared.model, rows, recipe.training.per_device_eval_batch_size)?;
     let branch_share = branch_share(&prepared.model, rows, recipe)?;
@@ -160,7 +171,8 @@ fn trained(
         return Ok(None);
     }
     prepared.save(recipe, &outcome)?;
-    let done = Trained { branch_share, ..finished(losses, &outcome, before) };
+    let sources = sources::kept(sources);
+    let done = Trained { branch_share, sources, ..finished(losses, &outcome, before) };
     let text = serde_json::to_string(&done).map_err(|e| Error::Refused(e.to_string()))?;
     sibo_files::write(&mark, text.as_bytes())?;
     checkpoint::tidy(run_dir)?;
@@ -178,6 +190,7 @@ fn finished(losses: Losses, outcome: &Outcome, before: Vec<LayerLook>) -> Traine
         before,
         looks: outcome.looks.iter().map(|l| (l.step, l.layers.clone())).collect(),
         branch_share: None,
+        sources: Sources::new(),
     }
 }
 

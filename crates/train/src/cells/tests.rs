@@ -215,6 +215,12 @@ fn what_is_done_is_not_done_again() {
     assert!(first.injected > 0 && first.sites == ["attention input"] && first.h0_ratio.is_some());
     assert!(!cell.run_dir(&folder).join(checkpoint::FOLDER).exists());
 
+    let held = sibo_files::hold(&folder).unwrap();
+    let mut none = |_: Place_<'_>, _: Now<'_>| {};
+    let said = run_all(&[cell], &folder, 0, &mut log, &mut none, &never, 1).unwrap_err().to_string();
+    assert!(said.contains("another process is at work"), "{said}");
+    drop(held);
+
     let path = folder.join(FILE);
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, format!("{text}{{\"key\": 3}}\n")).unwrap();

@@ -58,10 +58,10 @@ fn rows_that_cannot_be_classified_are_named() {
     };
     assert_eq!(
         said(pair(4, "who?", "he", 2)),
-        "row 4 of qnli: class 2 is outside the 2 classes of the head, 0 to 1"
+        "row 5 of qnli: class 2 is outside the 2 classes of the head, 0 to 1"
     );
-    assert!(said(pair(6, "who?", " \t", 0)).starts_with("row 6 of qnli: holds an empty text"));
-    assert!(said(instruction(9, "say", "yes")).contains("row 9 of qnli: is an instruction"));
+    assert!(said(pair(6, "who?", " \t", 0)).starts_with("row 7 of qnli: holds an empty text"));
+    assert!(said(instruction(9, "say", "yes")).contains("row 10 of qnli: is an instruction"));
 }
 
 #[test]
@@ -122,15 +122,15 @@ fn a_wrong_row_of_a_file_is_named() {
             .to_string()
     };
     let empty = said(instruction(12, "say", ""), &m.template);
-    assert_eq!(empty, "row 12 of x.jsonl: the row has no answer to train on: its completion is empty");
+    assert_eq!(empty, "row 13 of x.jsonl: the row has no answer to train on: its completion is empty");
     let message = |role, content: &str| sibo_tasks::Message { role, content: content.into() };
     use sibo_tasks::Role::{Assistant, User};
     let turns =
         vec![message(User, "a"), message(Assistant, "b"), message(User, "c"), message(Assistant, "d")];
     let talk = Example { id: 7, text: Text::Chat(turns), target: Target::InText };
     let alpaca = Template::choose("alpaca", &m.tokenizer, 0).unwrap();
-    assert!(said(talk, &alpaca).starts_with("row 7 of x.jsonl: template alpaca cannot take this row"));
-    assert!(said(pair(3, "a", "b", 0), &alpaca).starts_with("row 3 of x.jsonl: is no instruction"));
+    assert!(said(talk, &alpaca).starts_with("row 8 of x.jsonl: template alpaca cannot take this row"));
+    assert!(said(pair(3, "a", "b", 0), &alpaca).starts_with("row 4 of x.jsonl: is no instruction"));
 }
 
 #[test]

@@ -11,18 +11,22 @@ pub(super) fn evaluate(session: &mut Session<'_, '_>) -> Result<TaskEvaluation, 
     let (asked, task, options) = (session.asked, session.task, session.options);
     check_head(session)?;
     let limits = Limits { cutoff: options.cutoff, train_on_inputs: false };
-    let (mut done, mut scores) = (Dataset::default(), Vec::new());
+    // All at once, so that what is told of them is told once.
+    let mut done = for_classes(task, &session.split.examples, asked.tokenizer, asked.model.arch(), &limits)?;
+    done.check(asked.model)?;
+    let mut scores = Vec::new();
     session.in_chunks(|chunk| {
-        let data = for_classes(task, chunk, asked.tokenizer, asked.model.arch(), &limits)?;
-        data.check(asked.model)?;
-        scores.extend(validate::class_scores(asked.model, &data, options.batch)?);
-        done.rows.extend(data.rows);
+        let rows = done.rows[scores.len()..scores.len() + chunk.len()].to_vec();
+        let part = Dataset { rows, place: done.place.clone(), ..Dataset::default() };
+        scores.extend(validate::class_scores(asked.model, &part, options.batch)?);
         Ok(())
     })?;
+    done.rows.truncate(scores.len());
     let predictions = validate::judged(&done, &scores);
     let samples = samples(session, &done, &scores, &predictions);
     let all = task.metrics(None).into_iter().map(|m| (m, NO_FILTER.to_string(), predictions.clone()));
-    session.finish(None, all.collect(), samples, vec![])
+    let evaluation = session.finish(None, all.collect(), samples, vec![])?;
+    Ok(TaskEvaluation { notes: done.notes, ..evaluation })
 }
 
 /// A head of another size than the task's classes answers another question.

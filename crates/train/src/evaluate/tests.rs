@@ -108,6 +108,20 @@ fn a_class_head_is_measured_row_by_row() {
 }
 
 #[test]
+fn a_class_head_says_once_how_many_rows_it_shortened() {
+    let m = made("bert", Some(2));
+    let task = Task::named("qnli").unwrap();
+    let of = |cutoff| EvalOptions { batch: 3, cutoff, ..EvalOptions::default() };
+    let whole = ask(&m, &task, &split(pairs()), &of(512)).unwrap();
+    assert_eq!(whole.notes, Vec::<String>::new());
+    let cut = ask(&m, &task, &split(pairs()), &of(6)).unwrap();
+    let [note] = &cut.notes[..] else { panic!("one note: {:?}", cut.notes) };
+    assert!(note.ends_with("rows were shortened to 6 tokens"), "{note}");
+    assert_ne!(cut.samples[0].responses, whole.samples[0].responses);
+    assert_eq!(cut.result.effective, 4);
+}
+
+#[test]
 fn choices_are_scored_as_each_would_be_alone() {
     let m = made("llama", None);
     let task = Task::named("arc-easy").unwrap();

@@ -368,7 +368,7 @@ fn what_cannot_be_trained_is_refused_before_the_first_step() {
     let mut high = good.clone();
     high.rows[2].row.ids[1] = 900;
     let text = said(&mut llama(), &high, None, training());
-    assert!(text.starts_with("row 16 of made up: token id 900 is out of range"), "{text}");
+    assert!(text.starts_with("row 17 of made up: token id 900 is out of range"), "{text}");
     let mut long = class_rows(4, 60, 3);
     long.rows[1].row = sibo_model::Row { ids: vec![5; 60], sample: 13, ..Default::default() };
     let text = said(&mut bert(), &long, None, training());
@@ -376,7 +376,7 @@ fn what_cannot_be_trained_is_refused_before_the_first_step() {
         text.starts_with("row 13 of made up: it holds 60 tokens, and the model has positions for 40"),
         "{text}"
     );
-    assert!(said(&mut llama(), &class_rows(4, 60, 3), None, training()).contains("row 7 of made up"));
+    assert!(said(&mut llama(), &class_rows(4, 60, 3), None, training()).contains("row 8 of made up"));
     assert!(said(&mut bert(), &class_rows(9, 60, 9), None, training()).contains("outside the 5 classes"));
     let held = Validation { data: &good, metrics: vec![] };
     let wrong = Training { metric_for_best_model: "los".into(), ..training() };

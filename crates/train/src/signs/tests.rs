@@ -36,6 +36,9 @@ fn the_other_signs_have_a_side_that_is_silent() {
     assert_eq!(no_site(true, 0), Some(Sign::NoSite));
     assert_eq!((no_site(true, 3), no_site(false, 0)), (None, None));
     assert!(within_noise(0.01, (-0.002, 0.03)).unwrap().to_string().contains("+0.0100"));
+    // A loss is no gain.
+    let text = within_noise(-0.01, (-0.03, 0.002)).unwrap().to_string();
+    assert!(text.starts_with("the difference is within noise: -0.0100"), "{text}");
     assert_eq!(within_noise(0.02, (0.005, 0.03)), None);
 }
 

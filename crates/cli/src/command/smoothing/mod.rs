@@ -34,7 +34,8 @@ smaller, mixing it in hardly changes what a branch reads.
     sibo smoothing minilm-l6 --task qnli --split train --suggest-lambda
 
 Folders of finished runs stand for their model and their adapters; what is looked at is then, unless told otherwise, the \
-task that the first was trained on.
+task that the first was trained on. Texts are rendered by the template of the first adapter and cut where its training \
+cut them, unless told otherwise.
 
 --suggest-lambda reads a lambda off one forward pass of the base over at most 32 sequences, without labels and without \
 training: the smallest one at which the tokens of x~ = (1 - lambda) x + lambda h0 have lost half of their excess of \
@@ -67,9 +68,12 @@ pub(crate) struct Args {
     /// At most so many rows, in a fixed seeded choice
     #[arg(long, value_name = "N", default_value_t = rows::LIMIT)]
     limit: usize,
-    /// Longest row in tokens
-    #[arg(long, value_name = "N", default_value_t = rows::CUTOFF)]
-    cutoff_len: usize,
+    /// Longest row in tokens [default: that of the first adapter's training where it is known, else 256]
+    #[arg(long, value_name = "N")]
+    cutoff_len: Option<usize>,
+    /// The template of instructions [default: the one that the first adapter was trained with, else alpaca]
+    #[arg(long, value_name = "NAME")]
+    template: Option<String>,
     /// Rows at a time
     #[arg(long, value_name = "N", default_value_t = rows::BATCH, value_parser = clap::value_parser!(u16).range(1..))]
     batch_size: u16,
@@ -126,8 +130,14 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
         Seen::Task(task) => rows::From::Task(task, args.split, None),
         Seen::File(file) => rows::From::File(file),
     };
-    let most = rows::Most { rows: args.limit, tokens: args.cutoff_len };
-    let (rows, source) = rows::read(&from, most, &base.model, &tokenizer, app)?;
+    let most = rows::Most { rows: args.limit, tokens: subject.cutoff(args.cutoff_len) };
+    let template = subject.template(&tokenizer, args.template.as_deref())?;
+    if !subject.adapters.is_empty() {
+        let rendered = format!("rendered by the template {}, ", template.name());
+        let rendered = if base.model.is_causal() { rendered } else { String::new() };
+        app.out.note(format!("texts are {rendered}read up to {} tokens", most.tokens));
+    }
+    let (rows, source) = rows::read(&template, &from, most, &base.model, &tokenizer, app)?;
     if args.suggest_lambda {
         return suggest::tell(&base.model, &rows, &source, args.batch_size.into(), app);
     }

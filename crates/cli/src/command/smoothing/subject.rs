@@ -3,7 +3,9 @@
 use super::Args;
 use crate::app::App;
 use crate::exit::usage;
+use crate::{leaks, rows, speaker};
 use sibo_tasks::Task;
+use sibo_text::{Template, Tokenizer};
 use sibo_train::checkpoint::ADAPTER;
 use sibo_train::recipe::{self, Recipe, Source};
 use std::path::{Path, PathBuf};
@@ -23,6 +25,8 @@ pub(super) struct Subject {
     /// Each as it was named, and its folder.
     pub(super) adapters: Vec<(String, PathBuf)>,
     pub(super) seen: Seen,
+    /// How the first adapter was trained, where that is known.
+    recipe: Option<Recipe>,
 }
 
 impl Subject {
@@ -34,8 +38,8 @@ impl Subject {
             (None, Some(file)) => Some(Seen::File(file.clone())),
             (None, None) => None,
         };
-        let (model, layers, mut adapters, own) = match (args.what.as_slice(), runs.as_slice()) {
-            ([model], []) => (model.clone(), args.cut.layers, vec![], None),
+        let what = match (args.what.as_slice(), runs.as_slice()) {
+            ([model], []) => Named { model: model.clone(), layers: args.cut.layers, ..Named::default() },
             (all, runs) if all.len() == runs.len() => of_runs(runs, args)?,
             (all, _) => {
                 let other = all.iter().find(|name| !is_run(name)).expect("not all are runs");
@@ -45,19 +49,47 @@ impl Subject {
                 )));
             }
         };
+        let Named { model, layers, mut adapters, own, recipe } = what;
         let seen =
             named.or(own).ok_or_else(|| usage("what is looked at? Give --task TASK or --rows FILE (runs of one task or file know their own)"))?;
         for name in &args.adapter {
             adapters.push((name.clone(), app.places.model(name)?));
         }
-        Ok(Subject { folder: app.places.model(&model)?, model, layers, adapters, seen })
+        let beside = || leaks::recipe_of(&adapters.first()?.1, app);
+        let recipe = recipe.or_else(beside);
+        Ok(Subject { folder: app.places.model(&model)?, model, layers, adapters, seen, recipe })
+    }
+
+    /// The template asked for; else the one that the first adapter was trained with; else the usual one.
+    pub(super) fn template(&self, tokenizer: &Tokenizer, asked: Option<&str>) -> anyhow::Result<Template> {
+        let first = self.adapters.first().map(|(_, folder)| folder.as_path());
+        if let Some(own) = speaker::template_of_adapter(tokenizer, first).filter(|_| asked.is_none()) {
+            return own;
+        }
+        let of_recipe = self.recipe.as_ref().map(|recipe| recipe.template.as_str());
+        let name = asked.or(of_recipe).unwrap_or(rows::TEMPLATE);
+        Ok(Template::choose(name, tokenizer, speaker::now())?)
+    }
+
+    /// The longest row asked for; else that of the first adapter's training; else the usual one.
+    pub(super) fn cutoff(&self, asked: Option<usize>) -> usize {
+        let of_recipe = self.recipe.as_ref().map(|recipe| recipe.training.cutoff_len);
+        asked.or(of_recipe).unwrap_or(rows::CUTOFF)
     }
 }
 
-type OfRuns = (String, Option<usize>, Vec<(String, PathBuf)>, Option<Seen>);
+/// What the words or the runs say.
+#[derive(Default)]
+struct Named {
+    model: String,
+    layers: Option<usize>,
+    adapters: Vec<(String, PathBuf)>,
+    own: Option<Seen>,
+    recipe: Option<Recipe>,
+}
 
-/// The model that all runs share, its layers, their adapters, and what the first was trained on.
-fn of_runs(runs: &[&String], args: &Args) -> anyhow::Result<OfRuns> {
+/// The model that all runs share, its layers, their adapters, what the first was trained on, and its recipe.
+fn of_runs(runs: &[&String], args: &Args) -> anyhow::Result<Named> {
     if args.suggest_lambda {
         return Err(usage("--suggest-lambda reads the base alone; name the model in place of runs"));
     }
@@ -82,7 +114,7 @@ fn of_runs(runs: &[&String], args: &Args) -> anyhow::Result<OfRuns> {
         adapters.push(((*run).clone(), adapter));
     }
     let first = first.ok_or_else(|| usage("give a model or a run"))?;
-    let seen = match &first.source {
+    let own = match &first.source {
         Source::Tasks { tasks, .. } => match tasks.as_slice() {
             [task] => Some(Seen::Task(Box::new(Task::open(task)?))),
             // Which of a mixture's tasks is looked at is for the person to say.
@@ -90,7 +122,8 @@ fn of_runs(runs: &[&String], args: &Args) -> anyhow::Result<OfRuns> {
         },
         Source::File { data, .. } => Some(Seen::File(data.clone())),
     };
-    Ok((first.model, args.cut.layers.or(first.num_hidden_layers), adapters, seen))
+    let layers = args.cut.layers.or(first.num_hidden_layers);
+    Ok(Named { model: first.model.clone(), layers, adapters, own, recipe: Some(first) })
 }
 
 fn in_words(recipe: &Recipe) -> String {
