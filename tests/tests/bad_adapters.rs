@@ -175,6 +175,12 @@ fn two_files_that_contradict_each_other() {
     let adapter = Scratch::adapter("llama-gqa-sibo-35");
     adapter.json(CONFIG, |c| c["sibo"]["lambda"] = json!(0.3));
     refused("llama-gqa", &adapter, &[TENSORS, "0.35", "0.3", "another run"]);
+    // The same number for every layer is no contradiction.
+    adapter.json(CONFIG, |c| c["sibo"]["lambda"] = json!([0.35, 0.35, 0.35]));
+    Model::load_with_adapter(&model("llama-gqa"), adapter.path(), LoadOptions::default())
+        .expect("one lambda");
+    adapter.json(CONFIG, |c| c["sibo"]["lambda"] = json!([0.35, 0.3, 0.35]));
+    refused("llama-gqa", &adapter, &[TENSORS, "another run"]);
 }
 
 #[test]

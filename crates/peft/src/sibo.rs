@@ -83,6 +83,16 @@ impl Sibo {
         self.lambda.at(layer) != 0.0 || moves
     }
 
+    /// The same with one number where every layer has it.
+    pub(crate) fn evened(&self) -> Self {
+        match &self.lambda {
+            Lambda::PerLayer(list) if list.windows(2).all(|two| two[0] == two[1]) && !list.is_empty() => {
+                Sibo { lambda: Lambda::Same(list[0]), ..self.clone() }
+            }
+            _ => self.clone(),
+        }
+    }
+
     /// Lambda in words: `0.2`; `0.1, 0.3 by layer`; `0.2 (linear, from 0 to 0.4)`; `learned (from 0.2, one for each kind
     /// of site)`.
     pub fn lambda_in_words(&self) -> String {

@@ -71,7 +71,7 @@ impl LoraConfig {
 
     pub(super) fn read(reader: &mut Reader) -> Result<Self, Error> {
         let default = LoraConfig::default();
-        let rank_pattern = reader.patterns("rank_pattern")?;
+        let rank_pattern = reader.patterns("rank_pattern", "numbers above zero", |n| n > 0.0)?;
         let too_large = |r: f64| r > MAX_INNER as f64;
         if let Some((pattern, _)) = rank_pattern.iter().find(|(_, r)| r.fract() != 0.0 || too_large(*r)) {
             return Err(Error::key(
@@ -92,7 +92,7 @@ impl LoraConfig {
                 patterns: read_patterns(reader)?,
             },
             rank_pattern,
-            alpha_pattern: reader.patterns("alpha_pattern")?,
+            alpha_pattern: reader.patterns("alpha_pattern", "numbers", |_| true)?,
             bias: read_bias(reader)?,
             init: read_init(reader)?,
         };

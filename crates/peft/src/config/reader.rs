@@ -105,16 +105,18 @@ impl Reader {
             .unwrap_or_default())
     }
 
-    /// A map from a pattern to a number.
-    pub(super) fn patterns(&mut self, key: &str) -> Result<Vec<(String, f64)>, Error> {
-        Ok(self
-            .typed(key, "a map from module patterns to numbers above zero", |v| {
-                v.as_object()?
-                    .iter()
-                    .map(|(k, n)| n.as_f64().filter(|n| *n > 0.0).map(|n| (k.clone(), n)))
-                    .collect::<Option<Vec<_>>>()
-            })?
-            .unwrap_or_default())
+    /// A map from a pattern to a number of this kind.
+    pub(super) fn patterns(
+        &mut self,
+        key: &str,
+        kind: &str,
+        fits: fn(f64) -> bool,
+    ) -> Result<Vec<(String, f64)>, Error> {
+        let one = |(pattern, n): (&String, &Value)| {
+            n.as_f64().filter(|n| n.is_finite() && fits(*n)).map(|n| (pattern.clone(), n))
+        };
+        let read = |v: &Value| v.as_object()?.iter().map(one).collect::<Option<Vec<_>>>();
+        Ok(self.typed(key, &format!("a map from module patterns to {kind}"), read)?.unwrap_or_default())
     }
 
     /// Takes keys that change no number here, whatever they hold.

@@ -36,6 +36,18 @@ fn what_peft_saves_is_read() {
 }
 
 #[test]
+fn an_alpha_may_have_any_sign_and_a_rank_may_not() {
+    let mut object = as_saved_by_peft();
+    object["alpha_pattern"] = json!({"v_proj": -2.5, "q_proj": 0});
+    let Method::Lora(lora) = AdapterConfig::from_json(PLACE, &object).unwrap().method else {
+        panic!("not LoRA")
+    };
+    assert_eq!(lora.alpha_pattern, [("v_proj".to_string(), -2.5), ("q_proj".into(), 0.0)]);
+    object["rank_pattern"] = json!({"v_proj": 0});
+    assert!(refused(object).contains("numbers above zero"));
+}
+
+#[test]
 fn a_start_that_only_peft_draws_is_read_and_not_begun() {
     for name in ["orthogonal", "eva"] {
         let mut object = as_saved_by_peft();
