@@ -260,6 +260,7 @@ fn verbatim(text: &str) -> Rendered {
     Rendered {
         prompt: text.into(),
         completion: String::new(),
+        answers: vec![],
         specials: Specials::PostProcessor,
         joint_tokens: false,
     }

@@ -62,7 +62,8 @@ pub enum Text {
     },
     /// Text that is followed directly by its [`Target::Response`], without a template.
     Verbatim(String),
-    /// A whole conversation; its last message is the assistant's.
+    /// A whole conversation, whose last message is the assistant's and all of whose answers are learned; or one up to the
+    /// answer that is its [`Target::Response`], which alone is.
     Chat(Vec<Message>),
     /// Running text, all of it to be learned.
     Plain(String),

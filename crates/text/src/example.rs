@@ -60,9 +60,13 @@ pub struct TokenExample {
 /// # Errors
 /// The tokenizer's own failure.
 pub fn encode_prompt(tokenizer: &Tokenizer, rendered: &Rendered) -> Result<Vec<u32>, TextError> {
-    match rendered.specials {
-        Specials::PostProcessor => tokenizer.encode_prompt(&rendered.prompt),
-        Specials::InText => tokenizer.encode_bare(&rendered.prompt),
+    tokens(tokenizer, rendered.specials, &rendered.prompt)
+}
+
+fn tokens(tokenizer: &Tokenizer, specials: Specials, text: &str) -> Result<Vec<u32>, TextError> {
+    match specials {
+        Specials::PostProcessor => tokenizer.encode_prompt(text),
+        Specials::InText => tokenizer.encode_bare(text),
     }
 }
 
@@ -88,19 +92,38 @@ pub fn encode_example(
     {
         completion.push(eos);
     }
+    let mut learned = learned(tokenizer, rendered, &prompt)?;
     let (was_prompt, was_completion) = (prompt.len(), completion.len());
     let (prompt_room, completion_room) = rooms(was_prompt, was_completion, options);
     // BOS is no text: a prompt cut on the left keeps it.
     let kept_start =
         if prompt.starts_with(tokenizer.prefix_ids()) { tokenizer.prefix_ids().len() } else { 0 };
     shorten(&mut prompt, prompt_room, options.cut, kept_start);
+    shorten(&mut learned, prompt_room, options.cut, kept_start);
     completion.truncate(completion_room);
-    finish(tokenizer, prompt, completion, (was_prompt, was_completion), options)
+    finish(tokenizer, (prompt, &learned), completion, (was_prompt, was_completion), options)
+}
+
+/// Which of the prompt's tokens are those of an earlier answer, up to the one that ends it.
+fn learned(tokenizer: &Tokenizer, rendered: &Rendered, prompt: &[u32]) -> Result<Vec<bool>, TextError> {
+    let mut all = vec![false; prompt.len()];
+    let up_to = |end: usize| tokens(tokenizer, rendered.specials, &rendered.prompt[..end]);
+    for answer in &rendered.answers {
+        let (before, mut through) = (up_to(answer.start)?, up_to(answer.end)?);
+        // A token that straddles an end of the answer is none that generation would give.
+        if !prompt.starts_with(&through) || !through.starts_with(&before) {
+            continue;
+        }
+        let mut own = through.split_off(before.len());
+        end_at_stop(tokenizer, &mut own)?;
+        all[before.len()..before.len() + own.len()].fill(true);
+    }
+    Ok(all)
 }
 
 fn finish(
     tokenizer: &Tokenizer,
-    prompt: Vec<u32>,
+    (prompt, learned): (Vec<u32>, &[bool]),
     completion: Vec<u32>,
     before: (usize, usize),
     options: &EncodeOptions,
@@ -113,7 +136,7 @@ fn finish(
     // Vocabularies stay far below 2^31.
     let mut labels: Vec<i32> = input_ids.iter().map(|&id| id as i32).collect();
     if !options.train_on_inputs {
-        labels[..prompt_len].fill(IGNORE);
+        labels.iter_mut().zip(learned).filter(|(_, learned)| !**learned).for_each(|(l, _)| *l = IGNORE);
     }
     Ok(TokenExample {
         type_ids: vec![0; input_ids.len()],
@@ -131,9 +154,8 @@ fn finish(
 /// for generation starts after the prompt's own tokens.
 fn split_tokens(tokenizer: &Tokenizer, rendered: &Rendered) -> Result<(Vec<u32>, Vec<u32>), TextError> {
     let prompt = encode_prompt(tokenizer, rendered)?;
-    let whole =
-        Rendered { prompt: format!("{}{}", rendered.prompt, rendered.completion), ..rendered.clone() };
-    let mut whole = encode_prompt(tokenizer, &whole)?;
+    let whole = format!("{}{}", rendered.prompt, rendered.completion);
+    let mut whole = tokens(tokenizer, rendered.specials, &whole)?;
     if whole.starts_with(&prompt) || rendered.joint_tokens {
         let completion = whole.split_off(prompt.len().min(whole.len()));
         return Ok((whole, completion));
@@ -173,7 +195,7 @@ fn rooms(prompt: usize, completion: usize, options: &EncodeOptions) -> (usize, u
 
 /// Take tokens out of the prompt until `room` are left; `start` tokens at its beginning are never taken
 /// by [`Cut::Left`].
-fn shorten(prompt: &mut Vec<u32>, room: usize, cut: Cut, start: usize) {
+fn shorten<T>(prompt: &mut Vec<T>, room: usize, cut: Cut, start: usize) {
     let surplus = prompt.len().saturating_sub(room);
     if surplus == 0 {
         return;

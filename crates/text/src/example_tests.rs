@@ -12,6 +12,7 @@ fn pair(prompt: &str, completion: &str) -> Rendered {
     Rendered {
         prompt: prompt.into(),
         completion: completion.into(),
+        answers: vec![],
         specials: Specials::PostProcessor,
         joint_tokens: false,
     }
@@ -194,4 +195,48 @@ fn a_continuation_takes_the_blanks_at_the_end_of_its_context() {
     let (context, rest) = encode_continuation(&tokenizer, "Who wrote this? ", "Nobody").expect("encodes");
     assert_eq!(context, tokenizer.encode_bare("Who wrote this?").expect("encodes"));
     assert_eq!(tokenizer.decode(&rest).expect("decodes"), " Nobody");
+}
+
+/// Every answer of the assistant is learned with the token that ends it, as if each were the last; what asks for it is not.
+#[test]
+fn a_conversation_teaches_each_of_its_answers() {
+    let tokenizer = load("chatml");
+    let template = Template::choose("chat", &tokenizer, 0).expect("exists");
+    let said = [
+        "Add 17 and 25.",
+        "It is 42.",
+        "And twice that?",
+        "84, or so I think.",
+        "Thanks",
+        "You are welcome.",
+    ];
+    let turns: Vec<Message> = said
+        .iter()
+        .enumerate()
+        .map(|(i, text)| Message::new(if i % 2 == 0 { "user" } else { "assistant" }, text))
+        .collect();
+    let encoded = |turns: &[Message], cutoff: usize| {
+        let row = template.render(&Sample::Chat(turns.to_vec()), Purpose::Training).expect("renders");
+        encode_example(&tokenizer, &row, &options(cutoff, Cut::Middle)).expect("encodes")
+    };
+    let whole = encoded(&turns, LONG);
+    let learned = |row: &TokenExample| -> Vec<u32> {
+        row.labels.iter().filter(|l| **l != IGNORE).map(|l| *l as u32).collect()
+    };
+    let mut apart = Vec::new();
+    for end in [2, 4, 6] {
+        let row = encoded(&turns[..end], LONG);
+        apart.extend_from_slice(&row.input_ids[row.prompt_len..]);
+        assert_eq!(learned(&row), apart, "{end} turns");
+    }
+    assert_eq!(learned(&whole), apart);
+    for (id, label) in whole.input_ids.iter().zip(&whole.labels) {
+        assert!(*label == IGNORE || *label == *id as i32);
+    }
+    // What a cut leaves keeps its label.
+    let cut = encoded(&turns, whole.input_ids.len() - 3);
+    assert_eq!(cut.cut_prompt, 3);
+    let from = (whole.prompt_len - 3) / 2;
+    let kept = [&whole.labels[..from], &whole.labels[from + 3..]].concat();
+    assert_eq!(cut.labels, kept);
 }

@@ -3,6 +3,7 @@
 //! Training, evaluation and chat all come through [`Template::render`], so a model is asked with
 //! the text that it was trained on.
 
+use std::ops::Range;
 use std::path::Path;
 
 use crate::chat::{ChatTemplate, Message};
@@ -41,6 +42,8 @@ pub struct Rendered {
     pub prompt: String,
     /// The answer; empty where one is asked for.
     pub completion: String,
+    /// Where the prompt holds answers that the assistant gave before, in bytes: training learns them too.
+    pub answers: Vec<Range<usize>>,
     /// Where the special tokens around the text come from.
     pub specials: Specials,
     /// Tokenise both texts as one and split by the prompt's token count (LLM-Adapters' way).
@@ -149,6 +152,7 @@ fn raw(prompt: &str, completion: &str) -> Rendered {
     Rendered {
         prompt: prompt.to_owned(),
         completion: completion.to_owned(),
+        answers: vec![],
         specials: Specials::PostProcessor,
         joint_tokens: false,
     }
@@ -167,6 +171,7 @@ fn with_instruction(
     Ok(Rendered {
         prompt: t.prompt(instruction, input, purpose)?,
         completion,
+        answers: vec![],
         specials: Specials::PostProcessor,
         joint_tokens: t.joint_tokens(),
     })
@@ -194,7 +199,20 @@ fn with_chat(t: &ChatTemplate, turns: &[Message]) -> Result<Rendered, TextError>
     } else {
         String::new()
     };
-    Ok(Rendered { prompt, completion, specials: Specials::InText, joint_tokens: false })
+    let answers = if answered { earlier_answers(t, asked, &prompt) } else { vec![] };
+    Ok(Rendered { prompt, completion, answers, specials: Specials::InText, joint_tokens: false })
+}
+
+/// The assistant's turns before the last: what each adds to the text that asked for it. A template may write an earlier
+/// turn otherwise than the last one (without its thoughts): such a turn is none that anybody generates, and is left out.
+fn earlier_answers(t: &ChatTemplate, turns: &[Message], prompt: &str) -> Vec<Range<usize>> {
+    let answer = |i: usize| {
+        let before = t.render(&turns[..i], None, true).ok()?;
+        let through = t.render(&turns[..=i], None, false).ok()?;
+        let as_asked = prompt.starts_with(&through) && through.starts_with(&before);
+        as_asked.then_some(before.len()..through.len())
+    };
+    (1..turns.len()).filter(|i| turns[*i].role == "assistant").filter_map(answer).collect()
 }
 
 /// A conversation for a template that knows one question and one answer.

@@ -268,7 +268,12 @@ pub fn for_instructions(
         let sample = sample(example).ok_or_else(|| {
             Error::row(example.id, place, "is no instruction, chat or text that a language model could learn")
         })?;
-        Ok(template.render(&sample, Purpose::Training)?)
+        let mut rendered = template.render(&sample, Purpose::Training)?;
+        if let Target::Response(_) = example.target {
+            // Answers in a prompt are given.
+            rendered.answers.clear();
+        }
+        Ok(rendered)
     })
 }
 
@@ -309,7 +314,13 @@ fn sample(example: &Example) -> Option<Sample> {
         (Text::Verbatim(prompt), Target::Response(completion)) => {
             Sample::Pair { prompt: prompt.clone(), completion: completion.clone() }
         }
-        (Text::Chat(turns), _) => Sample::Chat(turns.iter().map(turn).collect()),
+        (Text::Chat(turns), target) => {
+            let answer = match target {
+                Target::Response(answer) => Some(Message::new("assistant", answer)),
+                _ => None,
+            };
+            Sample::Chat(turns.iter().map(turn).chain(answer).collect())
+        }
         (Text::Plain(text), _) => Sample::Text(text.clone()),
         _ => return None,
     })
@@ -331,6 +342,7 @@ pub(crate) fn render_answer(
             let rendered = Rendered {
                 prompt: text.clone(),
                 completion: response.into(),
+                answers: vec![],
                 specials: Specials::PostProcessor,
                 joint_tokens: protocol == Protocol::LlmAdapters,
             };

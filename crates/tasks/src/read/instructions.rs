@@ -132,7 +132,10 @@ impl Row<'_> {
                         return Err(self.chat("`prompt` is a list of messages, so `completion` must be one"));
                     };
                     turns.extend(rest);
-                    self.messages(&turns, "role", "content")
+                    let mut messages = self.turns(&turns, "role", "content")?;
+                    let answer = messages.pop().map(|m| m.content).unwrap_or_default();
+                    // The prompt's own answers are given, not learned.
+                    Ok((Text::Chat(messages), Target::Response(answer)))
                 }
                 _ => {
                     let completion = Target::Response(self.filled("completion")?);
@@ -159,6 +162,11 @@ impl Row<'_> {
     }
 
     fn messages(&self, turns: &[Value], role: &str, content: &str) -> Result<(Text, Target), Error> {
+        Ok((Text::Chat(self.turns(turns, role, content)?), Target::InText))
+    }
+
+    /// Messages of which the last is the assistant's.
+    fn turns(&self, turns: &[Value], role: &str, content: &str) -> Result<Vec<Message>, Error> {
         let turn = |(i, turn): (usize, &Value)| {
             let turn = turn.as_object().ok_or_else(|| {
                 self.chat(&format!("message {} is {}, not {{{role}, {content}}}", i + 1, kind(turn)))
@@ -170,7 +178,7 @@ impl Row<'_> {
             return Err(self.chat(&format!("message {} is the system's, which may only come first", at + 2)));
         }
         match messages.last().map(|m| m.role) {
-            Some(Role::Assistant) => Ok((Text::Chat(messages), Target::InText)),
+            Some(Role::Assistant) => Ok(messages),
             Some(role) => Err(self.chat(&format!(
                 "the last message is the {}'s; it must be the assistant's, or there is nothing to learn",
                 role.name()
@@ -266,6 +274,10 @@ mod tests {
         let chat = r#"{"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}"#;
         let Text::Chat(messages) = &rows(chat).unwrap()[0].text else { panic!() };
         assert_eq!(messages.iter().map(|m| m.role.name()).collect::<Vec<_>>(), ["user", "assistant"]);
+        let parted = r#"{"prompt": [{"role": "user", "content": "q"}], "completion": [{"role": "assistant", "content": "a"}]}"#;
+        let r = rows(parted).unwrap();
+        assert_eq!(r[0].text, Text::Chat(messages[..1].to_vec()));
+        assert_eq!(r[0].target, Target::Response("a".into()));
         let mixed =
             r#"{"conversations": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}"#;
         assert_eq!(rows(mixed).unwrap()[0].text, rows(chat).unwrap()[0].text);

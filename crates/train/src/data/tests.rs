@@ -113,6 +113,34 @@ fn training_and_evaluation_show_the_same_prompt() {
     }
 }
 
+/// A conversation teaches all of its answers; a completion after a conversation, itself alone.
+#[test]
+fn a_given_answer_is_not_learned() {
+    let m = made("llama", None);
+    let chat = Template::choose("chat", &m.tokenizer, 0).unwrap();
+    let message = |role, content: &str| sibo_tasks::Message { role, content: content.into() };
+    use sibo_tasks::Role::{Assistant, User};
+    let said = [
+        message(User, "a fox"),
+        message(Assistant, "a box"),
+        message(User, "an ox"),
+        message(Assistant, "a den"),
+    ];
+    let labels = |text: Vec<sibo_tasks::Message>, target| {
+        let row = Example { id: 3, text: Text::Chat(text), target };
+        let limits = Limits { cutoff: 400, ..LIMITS };
+        let data = for_instructions(&[row], "x.jsonl", &chat, &m.tokenizer, m.model.arch(), &limits).unwrap();
+        let Label::Tokens(labels) = data.rows[0].label.clone() else { panic!() };
+        (data.rows[0].row.ids.clone(), labels)
+    };
+    let (ids, whole) = labels(said.to_vec(), Target::InText);
+    let (same, alone) = labels(said[..3].to_vec(), Target::Response("a den".into()));
+    assert_eq!(ids, same);
+    let count = |labels: &[i64]| labels.iter().filter(|l| **l != -100).count();
+    assert!(count(&whole) > count(&alone) && count(&alone) > 0);
+    assert!(whole.iter().zip(&alone).all(|(whole, alone)| *alone == -100 || whole == alone));
+}
+
 #[test]
 fn a_wrong_row_of_a_file_is_named() {
     let m = made("llama", None);

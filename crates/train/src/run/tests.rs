@@ -373,7 +373,7 @@ fn what_cannot_be_trained_is_refused_before_the_first_step() {
     long.rows[1].row = sibo_model::Row { ids: vec![5; 60], sample: 13, ..Default::default() };
     let text = said(&mut bert(), &long, None, training());
     assert!(
-        text.starts_with("row 13 of made up: it holds 60 tokens, and the model has positions for 40"),
+        text.starts_with("row 14 of made up: it holds 60 tokens, and the model has positions for 40"),
         "{text}"
     );
     assert!(said(&mut llama(), &class_rows(4, 60, 3), None, training()).contains("row 8 of made up"));
