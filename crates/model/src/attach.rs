@@ -367,16 +367,21 @@ impl Model {
         let tie = [format!("{}.weight", self.embedding.words.path), "lm_head.weight".to_string()];
         let (tied, compute) = (self.arch.tied, self.params.compute());
         for BaseCopy { name, shape, values } in copies {
-            if self.read_tensor(&name)?.as_ref() == Some(&values) {
+            let own = self.read_tensor(&name)?;
+            if own.as_ref() == Some(&values) {
                 continue;
             }
             let both = tied && tie.contains(&name);
             let mut slots = self.slots();
             slots.retain(|(own, slot)| {
-                let trains = matches!(slot, Slot::Matrix(Weight::Trained(_), _));
+                let trains =
+                    matches!(slot, Slot::Matrix(Weight::Trained(_), _) | Slot::Vector(Vector::Trained(_)));
                 !trains && (*own == name || both && tie.contains(own))
             });
-            let fits = |slot: &Slot| matches!(slot, Slot::Matrix(_, sizes) if sizes[..] == shape[..]);
+            let fits = |slot: &Slot| match slot {
+                Slot::Matrix(_, sizes) => sizes[..] == shape[..],
+                Slot::Vector(_) => own.as_ref().is_some_and(|own| shape[..] == [own.len()]),
+            };
             if slots.is_empty() || !slots.iter().all(|(_, slot)| fits(slot)) {
                 return Err(sibo_peft::Error::Mismatch {
                     place: place.display().to_string(),
@@ -386,10 +391,17 @@ impl Model {
                 }
                 .into());
             }
-            let weight = Arc::new(FrozenWeight::new(shape[0], shape[1], Store::F32(values), compute));
+            let table = match shape[..] {
+                [out, inp] => {
+                    Some(Arc::new(FrozenWeight::new(out, inp, Store::F32(values.clone()), compute)))
+                }
+                _ => None,
+            };
             for (_, slot) in slots {
-                if let Slot::Matrix(w, _) = slot {
-                    *w = Weight::Frozen(weight.clone());
+                match (slot, &table) {
+                    (Slot::Matrix(w, _), Some(table)) => *w = Weight::Frozen(table.clone()),
+                    (Slot::Vector(v), _) => *v = Vector::Frozen(values.clone()),
+                    (Slot::Matrix(..), None) => {}
                 }
             }
         }

@@ -192,11 +192,12 @@ impl Folder {
 /// output head beside it and, with `save_embedding_layers`, these tables by themselves.
 fn base_of(key: &str) -> Option<String> {
     const TABLES: [&str; 4] = ["embed_tokens", "lm_head", "wte", "word_embeddings"];
-    let name = key.strip_prefix(KEY_PREFIX)?.strip_suffix(".weight")?;
-    match name.strip_suffix(".base_layer") {
-        Some(layer) => Some(format!("{layer}.weight")),
-        None => TABLES.contains(&name.rsplit('.').next()?).then(|| format!("{name}.weight")),
+    let name = key.strip_prefix(KEY_PREFIX)?;
+    if name.contains(".base_layer.") {
+        return Some(name.replace(".base_layer.", "."));
     }
+    let module = name.strip_suffix(".weight")?.rsplit('.').next()?;
+    TABLES.contains(&module).then(|| name.to_owned())
 }
 
 /// Writes an adapter into `folder`, whole or not at all: what it is, its values, the base's `fingerprint`, and the

@@ -180,29 +180,17 @@ impl Sibo {
             }
     }
 
-    /// Refuses a placement list that names what a branch cannot be given h0 at, or nothing at all. `sites` are the places
-    /// where this method could have a branch, and why SIBO cannot enter there, where it cannot.
-    pub fn check_list(&self, sites: &[(String, Option<&'static str>)]) -> Result<(), Error> {
-        let Placement::List(list) = &self.placement else { return Ok(()) };
-        for entry in list {
-            let mut named = sites.iter().filter(|(path, _)| suffix(entry, path)).peekable();
-            if named.peek().is_none() {
-                let mut known: Vec<&str> =
-                    sites.iter().filter(|(_, why)| why.is_none()).map(|(path, _)| last(path)).collect();
-                known.sort_unstable();
-                known.dedup();
-                return Err(Error::Refused(format!(
-                    "`placement` names `{entry}`, which is no site of this method on this model; SIBO can enter {}",
-                    known.join(", ")
-                )));
-            }
-            if let Some((path, Some(why))) = named.find(|(_, why)| why.is_some()) {
-                return Err(Error::Refused(format!(
-                    "`placement` names `{path}`, which SIBO cannot enter: {why}. Leave it out of the list; as a target module it runs plain."
-                )));
-            }
+    /// Refuses a placement list that names a module beside which SIBO cannot enter, target or not. It may name other models'
+    /// modules too, as `target_modules` may.
+    pub fn check_list(&self, shape: &ModelShape) -> Result<(), Error> {
+        let closed = |module: &Module| module.closed(shape.width).filter(|_| self.lists(&module.path));
+        match shape.modules.iter().find_map(|module| Some((module, closed(module)?))) {
+            Some((module, why)) => Err(Error::Refused(format!(
+                "`placement` names `{}`, which SIBO cannot enter: {why}. Leave it out of the list; as a target module it runs plain.",
+                module.path
+            ))),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Whether a placement list names `path`.
@@ -212,10 +200,6 @@ impl Sibo {
             _ => false,
         }
     }
-}
-
-fn last(path: &str) -> &str {
-    path.rsplit('.').next().unwrap_or(path)
 }
 
 fn read_placement(value: Option<&Value>) -> Result<Placement, String> {

@@ -1,7 +1,7 @@
 //! PEFT's rules for which modules a configuration means (`check_target_module_exists`,
 //! `_maybe_include_all_linear_layers`, `get_pattern_key`, `ModulesToSaveWrapper` in PEFT 0.21).
 
-use crate::{AdapterConfig, Error, Method, ModelShape, Module, ModuleKind};
+use crate::{AdapterConfig, Error, Method, ModelShape, Module, ModuleKind, Placement};
 use fancy_regex::Regex;
 
 /// `target_modules` or `exclude_modules`.
@@ -134,6 +134,11 @@ pub fn passed_over(config: &AdapterConfig, shape: &ModelShape) -> Vec<String> {
             };
             named.extend(patterns.iter().filter(idle).map(|(pattern, _)| (key, pattern.as_str())));
         }
+    }
+    if let Placement::List(list) = &config.sibo.placement {
+        let adapters = ["attention_adapter", "ffn_adapter"];
+        let idle = list.iter().filter(|entry| none(entry) && !adapters.contains(&entry.as_str()));
+        named.extend(idle.map(|entry| ("sibo.placement", entry.as_str())));
     }
     let saved = |module: &&String| saved_tensors(shape, std::slice::from_ref(*module)).is_empty();
     named.extend(

@@ -35,9 +35,6 @@ impl Adapter {
         if config.form == Form::Houlsby {
             sites.insert(0, (Site::Attention, "attention_adapter"));
         }
-        let paths =
-            shape.layer_paths.iter().flat_map(|l| sites.iter().map(move |(_, n)| (format!("{l}.{n}"), None)));
-        sibo.check_list(&paths.collect::<Vec<_>>())?;
         for (layer, layer_path) in shape.layer_paths.iter().enumerate() {
             for &(site, name) in &sites {
                 let path = format!("{layer_path}.{name}");
@@ -85,9 +82,6 @@ impl Adapter {
             )));
         }
         self.check_reference(shape, shape.reference.and_then(|r| r.in_linear.first().copied()))?;
-        let has_form = |m: &&Module| shape.in_linear.iter().any(|(name, _)| *name == m.name());
-        let sites = shape.modules.iter().filter(has_form).map(|m| (m.path.clone(), None));
-        self.config.sibo.check_list(&sites.collect::<Vec<_>>())?;
         let before_ones = || {
             shape.in_linear.iter().filter(|(_, before)| *before).map(|(name, _)| name.to_string()).collect()
         };

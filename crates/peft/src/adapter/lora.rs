@@ -24,8 +24,7 @@ impl Adapter {
             config.targets = Targets::List(shape.default_targets.iter().map(|s| s.to_string()).collect());
         }
         self.check_reference(shape, shape.reference.map(|r| r.lora))?;
-        let sites = shape.modules.iter().map(|m| (m.path.clone(), m.closed(shape.width)));
-        self.config.sibo.check_list(&sites.collect::<Vec<_>>())?;
+        self.config.sibo.check_list(shape)?;
         for module in modules {
             let rank = targets::pattern_value(&lora.rank_pattern, &module.path, "rank_pattern", PLACE)?;
             let alpha = targets::pattern_value(&lora.alpha_pattern, &module.path, "alpha_pattern", PLACE)?;
