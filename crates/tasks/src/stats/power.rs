@@ -28,7 +28,7 @@ impl Design {
 /// With D the disagreement, the rows' bootstrap has the variance D / rows: more seeds do not make a small test set large.
 /// Student's t over S seeds has differences to go on that vary by D / rows at least, each seed answering by itself:
 /// (t(level) + t(power)) sqrt(D / (rows S)), which is the larger one for two and three seeds. The quantile of the central
-/// t stands for the noncentral one, so the power is approximate: simulated, 0.73 to 0.78 where 0.80 is asked for.
+/// t stands for the noncentral one, so with few seeds the power is approximate.
 pub fn smallest_detectable(design: &Design, level: f64, power: f64) -> Result<f64, Error> {
     let Design { rows, seeds, disagreement } = *design;
     if rows == 0 || seeds == 0 || !(0.0..=1.0).contains(&disagreement) || disagreement == 0.0 {
