@@ -68,6 +68,7 @@ fn class(compute: Compute, isa: Isa) -> &'static str {
         (Compute::F32, _) => "f32",
         (Compute::Bf16, Isa::Amx) => "bf16 in tiles",
         (Compute::Bf16, Isa::Avx512Bf16) => "bf16 in pairs",
+        (Compute::Bf16, Isa::Avx512Fp16) => "bf16 in f16",
         (Compute::Bf16, _) => "bf16 as f32",
     }
 }

@@ -4,6 +4,8 @@ mod code;
 mod coded;
 #[cfg(target_arch = "x86_64")]
 mod expand;
+#[cfg(target_arch = "x86_64")]
+mod f16;
 mod few;
 #[cfg(target_arch = "x86_64")]
 mod integers;
@@ -195,7 +197,7 @@ impl FrozenWeight {
             Values::F32(values) => {
                 values.chunks(1 << 12).any(|c| !c.iter().fold(true, |all, v| all & v.is_finite()))
             }
-            Values::Panels(packed) => packed.facts().non_finite,
+            Values::Panels(packed) => packed.facts().non_finite(),
         }
     }
 }
@@ -224,6 +226,7 @@ pub fn forward_all(x: &Rows, beta: f32, of: &mut [(&FrozenWeight, &mut Rows)]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::isa::Isa;
     use crate::testing::*;
     use half::{bf16, f16};
 
@@ -358,8 +361,10 @@ mod tests {
             };
             everywhere(run, |isa, found| {
                 let (fast_y, fast_dx) = found.split_at(t * out);
-                assert_close(&format!("{isa} {t}x{inp}x{out} y"), fast_y, &y, 5e-6);
-                assert_close(&format!("{isa} {t}x{inp}x{out} dx"), fast_dx, &dx, 5e-6);
+                // In f16 the rows are rounded less and the sums more.
+                let tolerance = if isa == Isa::Avx512Fp16 { 5e-3 } else { 5e-6 };
+                assert_close(&format!("{isa} {t}x{inp}x{out} y"), fast_y, &y, tolerance);
+                assert_close(&format!("{isa} {t}x{inp}x{out} dx"), fast_dx, &dx, tolerance);
             });
             assert_eq!(wide(&w.to_f32()), rw);
         }

@@ -2,6 +2,8 @@
 //! of a linear layer whose weight w is stored (out, in).
 
 mod engine;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod f16;
 mod few;
 #[cfg(target_arch = "x86_64")]
 mod halves;
@@ -24,6 +26,8 @@ pub(crate) use halves::Halves;
 pub(crate) use micro::dot_pairs;
 pub(crate) use micro::{A_STRIDE, Ahead, Order};
 pub(crate) use pack::{Strided, product};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use transpose::pack_transposed;
 
 /// Up to this many rows packing w costs more than it gains.
 pub(crate) const FEW_ROWS: usize = 32;

@@ -13,7 +13,7 @@ use std::time::Instant;
 pub struct Peak {
     /// 10^9 multiplications and additions of f32 a second.
     pub f32_gflops: f64,
-    /// The same of bf16, summed in f32; where the CPU cannot, those of f32.
+    /// The same of what bf16 compute multiplies: bf16, summed in f32, or f16; where the CPU has neither, f32.
     pub bf16_gflops: f64,
     /// 10^9 bytes read from memory a second.
     pub read_gbytes: f64,
@@ -30,28 +30,27 @@ const FLOATS: usize = 64 << 20;
 pub fn measure() -> Peak {
     let isa = isa();
     let f32_gflops = arithmetic(isa, false);
-    let bf16_gflops = if isa.has_bf16() { arithmetic(isa, true) } else { f32_gflops };
+    let bf16_gflops = if isa.prefers_bf16() { arithmetic(isa, true) } else { f32_gflops };
     Peak { f32_gflops, bf16_gflops, read_gbytes: reading(isa) }
 }
 
-/// Whether this CPU, which has AVX-512 BF16, multiplies pairs of bf16 faster than f32: AMD's do twice as much in the
-/// same time, some of Intel's half as much. Takes less than a millisecond; the two take turns, and each counts by its
-/// shortest attempt, so that other work on the machine does not decide.
-pub(crate) fn pairs_pay() -> bool {
+/// Whether the pairs of bf16, or the f16, of an instruction set that this CPU has are multiplied faster than f32: AMD's
+/// pairs do twice as much in the same time, some of Intel's half as much. Takes less than a millisecond; the two take
+/// turns, and each counts by its shortest attempt, so that other work on the machine does not decide.
+pub(crate) fn faster_than_f32(isa: Isa) -> bool {
     /// Rounds of 10 to 50 microseconds.
     const SHORT: usize = 2_000;
-    let isa = Isa::Avx512Bf16;
-    let seconds_of_one = |pairs| {
+    let seconds_of_one = |narrow| {
         let start = Instant::now();
-        let done = multiply_for(isa, pairs, SHORT);
+        let done = multiply_for(isa, narrow, SHORT);
         start.elapsed().as_secs_f64() / done as f64
     };
-    let (mut plain, mut paired) = (f64::INFINITY, f64::INFINITY);
+    let (mut plain, mut narrow) = (f64::INFINITY, f64::INFINITY);
     for _ in 0..2 * ATTEMPTS {
         plain = plain.min(seconds_of_one(false));
-        paired = paired.min(seconds_of_one(true));
+        narrow = narrow.min(seconds_of_one(true));
     }
-    paired < plain
+    narrow < plain
 }
 
 /// The shortest of the attempts, in seconds.
@@ -64,34 +63,36 @@ fn shortest(mut work: impl FnMut()) -> f64 {
     (0..ATTEMPTS).map(attempt).fold(f64::INFINITY, f64::min)
 }
 
-fn arithmetic(isa: Isa, pairs: bool) -> f64 {
+fn arithmetic(isa: Isa, narrow: bool) -> f64 {
     let flop = AtomicU64::new(0);
     let seconds = shortest(|| {
         flop.store(0, Ordering::Relaxed);
         rayon::broadcast(|_| {
-            let done = multiply_for(isa, pairs, ROUNDS);
+            let done = multiply_for(isa, narrow, ROUNDS);
             flop.fetch_add(done, Ordering::Relaxed);
         });
     });
     flop.into_inner() as f64 / seconds / 1e9
 }
 
-/// Multiplies in registers; returns the multiplications and additions that this was.
-fn multiply_for(isa: Isa, pairs: bool, rounds: usize) -> u64 {
+/// Multiplies f32, or what the instruction set has for bf16 compute, in registers; returns the multiplications and additions
+/// that this was.
+fn multiply_for(isa: Isa, narrow: bool, rounds: usize) -> u64 {
     #[cfg(target_arch = "x86_64")]
     {
         // SAFETY: an `Isa` names only what this CPU has.
         unsafe {
-            match (isa, pairs) {
+            match (isa, narrow) {
                 (Isa::Amx, true) => return crate::gemm::tiles::in_registers(rounds / 5),
                 (Isa::Avx512Bf16, true) => return bf16(rounds),
-                (Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx, _) => return avx512(rounds),
+                (Isa::Avx512Fp16, true) => return f16(rounds),
+                (Isa::Avx512 | Isa::Avx512Bf16 | Isa::Avx512Fp16 | Isa::Amx, _) => return avx512(rounds),
                 (Isa::Avx2, _) => return avx2(rounds),
                 _ => {}
             }
         }
     }
-    let _ = (isa, pairs);
+    let _ = (isa, narrow);
     plain(rounds)
 }
 
@@ -139,6 +140,17 @@ multiply_loop!(avx512, "avx512f", 24 of 16, _mm512_setzero_ps, _mm512_set1_ps, _
 #[cfg(target_arch = "x86_64")]
 multiply_loop!(bf16, "avx512f,avx512bf16", 24 of 32, _mm512_setzero_ps, _mm512_set1_ps, crate::gemm::dot_pairs);
 
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512fp16")]
+fn all_of_f16(value: f32) -> std::arch::x86_64::__m512h {
+    use std::arch::x86_64::*;
+    let bits = half::f16::from_f32(value).to_bits();
+    _mm512_castsi512_ph(_mm512_set1_epi16(bits as i16))
+}
+
+#[cfg(target_arch = "x86_64")]
+multiply_loop!(f16, "avx512f,avx512fp16", 24 of 32, _mm512_setzero_ph, all_of_f16, std::arch::x86_64::_mm512_fmadd_ph);
+
 kernel!(fn total(x: &[f32], streams: usize) -> f32 = total_body);
 
 /// All of x, from as many places at once as there are streams.
@@ -180,18 +192,17 @@ mod tests {
 
     /// The short measurement of every start agrees with a long one, wherever the two rates are clearly apart.
     #[test]
-    fn pairs_are_taken_where_a_long_measurement_finds_them_faster() {
-        if !Isa::Avx512Bf16.is_available() {
-            return;
-        }
-        let rate = |pairs| {
-            let mut flop = 0;
-            let seconds = shortest(|| flop = multiply_for(Isa::Avx512Bf16, pairs, 500_000));
-            flop as f64 / seconds
-        };
-        let ratio = rate(true) / rate(false);
-        if !(0.7..1.4).contains(&ratio) {
-            assert_eq!(pairs_pay(), ratio > 1.0, "pairs are {ratio:.2} times as fast as f32");
+    fn pairs_and_f16_are_taken_where_a_long_measurement_finds_them_faster() {
+        for isa in [Isa::Avx512Bf16, Isa::Avx512Fp16].into_iter().filter(|isa| isa.is_available()) {
+            let rate = |narrow| {
+                let mut flop = 0;
+                let seconds = shortest(|| flop = multiply_for(isa, narrow, 500_000));
+                flop as f64 / seconds
+            };
+            let ratio = rate(true) / rate(false);
+            if !(0.7..1.4).contains(&ratio) {
+                assert_eq!(faster_than_f32(isa), ratio > 1.0, "{isa} is {ratio:.2} times as fast as f32");
+            }
         }
     }
 
@@ -201,7 +212,8 @@ mod tests {
             || vec![multiply_for(isa(), false, 10) as f32, multiply_for(isa(), true, 10) as f32],
             |isa, done| {
                 assert!(done.iter().all(|d| *d > 0.0 && *d % 32.0 == 0.0), "{isa} {done:?}");
-                assert!(isa != Isa::Avx512Bf16 || done[1] == 2.0 * done[0], "a pair is two products");
+                let twice = [Isa::Avx512Bf16, Isa::Avx512Fp16].contains(&isa);
+                assert!(!twice || done[1] == 2.0 * done[0], "{isa}: twice the products");
                 assert!(
                     isa != Isa::Amx || done[1] == 2.0 * 65_536.0,
                     "four tiles of 16 x 16 x 32 in each round"

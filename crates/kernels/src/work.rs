@@ -13,7 +13,8 @@ static BYTES: AtomicU64 = AtomicU64::new(0);
 pub struct Work {
     /// Multiplications and additions of f32 products, attention's among them.
     pub f32_flop: u64,
-    /// Those of products whose operands are bf16. A pair of terms of which the second is padding counts as a pair.
+    /// Those of products whose operands are bf16, or f16 in their stead. A pair of terms of which the second is padding
+    /// counts as a pair.
     pub bf16_flop: u64,
     /// Bytes of weights and of kept keys and values, once for each product that reads them.
     pub bytes: u64,
@@ -44,6 +45,12 @@ pub(crate) fn add_f32(terms: usize) {
 /// A task has added `pairs` pairs of products of bf16.
 pub(crate) fn add_bf16_pairs(pairs: usize) {
     BF16_FLOP.fetch_add(4 * pairs as u64, Ordering::Relaxed);
+}
+
+/// A task has added `terms` products of f16.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn add_f16(terms: usize) {
+    BF16_FLOP.fetch_add(2 * terms as u64, Ordering::Relaxed);
 }
 
 /// A product reads a weight, or keys or values, of this size.

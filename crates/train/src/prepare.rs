@@ -76,7 +76,7 @@ pub fn compute(choice: ComputeChoice, base: &Path) -> Compute {
     match choice {
         ComputeChoice::Bf16 => Compute::Bf16,
         ComputeChoice::F32 => Compute::F32,
-        ComputeChoice::Auto if sibo_kernels::isa::isa().has_bf16() => Compute::Bf16,
+        ComputeChoice::Auto if sibo_kernels::isa::isa().prefers_bf16() => Compute::Bf16,
         ComputeChoice::Auto => usual_compute(base),
     }
 }

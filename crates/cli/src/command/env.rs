@@ -46,9 +46,12 @@ fn facts(app: &App) -> Map<String, Value> {
     put("sibo", json!(app::version()));
     put("system", json!(format!("{} {}", std::env::consts::OS, std::env::consts::ARCH)));
     put("cpu", json!(machine::cpu_name().unwrap_or_else(|| "unknown".into())));
-    let slower = match isa::usual() == isa::best() {
-        true => "",
-        false => "; of these the last multiplies bf16 slower than f32",
+    let slower = match isa::passed_over().as_slice() {
+        [] => String::new(),
+        some => {
+            let names: Vec<&str> = some.iter().map(|isa| isa.name()).collect();
+            format!("; measured slower than f32: {}", names.join(", "))
+        }
     };
     put("instruction_set", json!(format!("{} (this CPU has: {}{slower})", isa::isa(), available.join(", "))));
     put("threads", json!(sibo_kernels::threads().to_string()));

@@ -6,7 +6,7 @@
 //! bits as with [`super::pack::Packed`] (with 4 bits: scales below 2^-98 aside), but for those of a few rows that
 //! [`super::integers`] makes.
 
-use super::pack::{By, Facts, PANEL, round_to_bf16, turned, widen};
+use super::pack::{By, Facts, PANEL, magnitude, round_to_bf16, turned, widen};
 use crate::gemm::Span;
 use crate::isa::{Isa, kernel};
 use crate::pool::{Lasting, Plain};
@@ -99,20 +99,19 @@ impl<C: Code> Coded<C> {
         let Coded { facts, blocks, codes, scales, .. } = self;
         by.each(codes, facts.pairs, |p, codes| {
             turned(facts.rows(p), facts.pairs, &word, |j, k, word| codes[k].0[j] = word);
-            true
+            0
         });
-        let finite = by.each(scales, *blocks, |p, lines| {
-            let mut finite = true;
+        facts.largest = by.each(scales, *blocks, |p, lines| {
+            let mut most = 0;
             for (j, i) in facts.rows(p).enumerate() {
                 for (line, scale) in lines.iter_mut().zip(&scale[i * *blocks..]) {
-                    // No code is larger than 128, so no value is infinite either.
-                    finite &= (128.0 * scale).is_finite();
+                    // No code is larger than 128.
+                    most = most.max(magnitude(128.0 * scale));
                     line.0[j] = *scale;
                 }
             }
-            finite
+            most
         });
-        facts.non_finite = !finite;
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -230,6 +229,7 @@ fn widen_body<const FMA: bool>(words: &[impl Code], scales: [&[f32]; 2], even: &
 mod tests {
     use crate::Rows;
     use crate::frozen::{Bits, Compute, FrozenWeight, Store, encode};
+    use crate::isa::Isa;
     use crate::testing::*;
     use half::bf16;
 
@@ -304,13 +304,20 @@ mod tests {
                         let what = format!("{isa} {bits:?} {t}x{inp}x{out} in blocks of {block}");
                         let (fast_y, fast_dx) = found.split_at(t * out);
                         let few = crate::isa::with_isa(isa, || crate::frozen::few::is_few(t));
-                        let finer = few && isa > crate::isa::Isa::Scalar && (block % 2 == 0 || block == inp);
-                        assert_close(&format!("{what}: dx"), fast_dx, &dx, 5e-6);
+                        let finer = few && isa > Isa::Scalar && (block % 2 == 0 || block == inp);
+                        // In f16 the rows are rounded less and the sums more.
+                        let sixteen = isa == Isa::Avx512Fp16;
+                        let tolerance = if sixteen { 5e-3 } else { 5e-6 };
+                        assert_close(&format!("{what}: dx"), fast_dx, &dx, tolerance);
                         if finer {
                             // x is rounded to 2^-16 of the largest of its segment.
                             return assert_close(&format!("{what}: y"), fast_y, &y[1], 2e-5);
                         }
-                        assert_close(&format!("{what}: y"), fast_y, &y[0], 5e-6);
+                        assert_close(&format!("{what}: y"), fast_y, &y[0], tolerance);
+                        if sixteen {
+                            // The two scale by different bounds of the largest value.
+                            return;
+                        }
                         let wide = crate::isa::with_isa(isa, || products(&packed, &x, &dy, &start));
                         let same = found.iter().zip(&wide).all(|(a, b)| a.to_bits() == b.to_bits());
                         assert!(same, "{what}: other bits than the widened weight");

@@ -2,14 +2,14 @@
 //! instructions.
 
 use super::coded::{Code, Coded, Run};
-use super::pack::PANEL;
+use super::pack::{Facts, PANEL};
 use super::turn::{Square, Turnable};
 use crate::gemm::Span;
 use std::arch::x86_64::*;
 
 impl<C: Code> Turnable for Coded<C> {
-    fn pairs(&self) -> usize {
-        self.facts.pairs
+    fn facts(&self) -> &Facts {
+        &self.facts
     }
 
     unsafe fn square<'a>(&'a self, p: usize, first: usize, count: usize, aside: &'a mut Square) -> &'a [u32] {

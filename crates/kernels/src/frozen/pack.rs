@@ -14,8 +14,15 @@ use rayon::prelude::*;
 /// Out features in a panel.
 pub(super) const PANEL: usize = 32;
 
-/// The exponent's bits of a bf16; all of them are set in what is not finite.
-const EXPONENT: u32 = 0x7f80;
+/// The bits of infinity; those of what is not a number are more.
+const INFINITY: u32 = f32::INFINITY.to_bits();
+/// The bits of a bf16 without its sign.
+const MAGNITUDE: u32 = 0x7fff;
+
+/// The bits of a magnitude: more where it is larger, and most where it is not a number.
+pub(super) fn magnitude(x: f32) -> u32 {
+    x.abs().to_bits()
+}
 
 /// One cache line of words: half the out features of a panel, for one pair.
 #[derive(Clone, Copy)]
@@ -33,13 +40,19 @@ pub(super) struct Facts {
     pub(super) inp: usize,
     /// Pairs of in features, the last possibly half empty.
     pub(super) pairs: usize,
-    /// Whether a value, as it was read, is infinite or not a number.
-    pub(super) non_finite: bool,
+    /// The bits, as f32, of the largest magnitude as it was read, or of more than that: those of infinity or more where a
+    /// value is infinite or not a number.
+    pub(super) largest: u32,
 }
 
 impl Facts {
     pub(super) fn new(out: usize, inp: usize) -> Facts {
-        Facts { out, inp, pairs: inp.div_ceil(2), non_finite: false }
+        Facts { out, inp, pairs: inp.div_ceil(2), largest: 0 }
+    }
+
+    /// Whether a value, as it was read, is infinite or not a number.
+    pub(super) fn non_finite(&self) -> bool {
+        self.largest >= INFINITY
     }
 
     /// Panels of [`PANEL`] out features.
@@ -63,20 +76,22 @@ pub(super) enum By {
 }
 
 impl By {
-    /// Calls `pack` for every piece of `size` items; whether it says true of each.
+    /// Calls `pack` for every piece of `size` items; the largest that it says of any.
     pub(super) fn each<T: Send>(
         self,
         items: &mut [T],
         size: usize,
-        pack: impl Fn(usize, &mut [T]) -> bool + Sync,
-    ) -> bool {
+        pack: impl Fn(usize, &mut [T]) -> u32 + Sync,
+    ) -> u32 {
         let size = size.max(1);
         match self {
             By::All => {
                 let pieces = items.par_chunks_mut(size).enumerate();
-                pieces.map(|(p, piece)| pack(p, piece)).reduce(|| true, |a, b| a & b)
+                pieces.map(|(p, piece)| pack(p, piece)).reduce(|| 0, u32::max)
             }
-            By::One => items.chunks_mut(size).enumerate().fold(true, |all, (p, piece)| all & pack(p, piece)),
+            By::One => {
+                items.chunks_mut(size).enumerate().fold(0, |most, (p, piece)| most.max(pack(p, piece)))
+            }
         }
     }
 }
@@ -146,31 +161,30 @@ impl Packed {
     pub(super) fn fill(&mut self, store: &Store, by: By) {
         let Packed { facts, lines } = self;
         let size = facts.pairs * LINES;
-        let finite = match store {
+        facts.largest = match store {
             Store::Bf16(values) if facts.inp.is_multiple_of(2) => by.each(lines, size, |p, lines| {
-                let mut finite = true;
+                let mut most = 0;
                 let word = |i: usize, k: usize| {
                     let at = i * facts.inp + 2 * k;
                     (u32::from(values[at].to_bits()), u32::from(values[at + 1].to_bits()))
                 };
                 turned(facts.rows(p), facts.pairs, word, |j, k, (even, odd)| {
-                    finite &= (even & EXPONENT != EXPONENT) & (odd & EXPONENT != EXPONENT);
+                    most = most.max(even & MAGNITUDE).max(odd & MAGNITUDE);
                     lines[k * LINES + j / 16].0[j % 16] = even | odd << 16;
                 });
-                finite
+                most << 16
             }),
             _ => by.each(lines, size, |p, lines| {
                 let mut row = vec![0.0; facts.inp];
-                let mut finite = true;
+                let mut most = 0;
                 for (j, i) in facts.rows(p).enumerate() {
                     store.row(i, &mut row);
-                    finite &= row.iter().all(|v| v.is_finite());
+                    most = row.iter().fold(most, |most, v| most.max(magnitude(*v)));
                     pack_row(&row, j, lines);
                 }
-                finite
+                most
             }),
         };
-        facts.non_finite = !finite;
     }
 
     pub(super) fn bytes(&self) -> usize {

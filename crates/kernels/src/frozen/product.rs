@@ -1,10 +1,12 @@
 //! Products with a weight in panels: those of codes are expanded to bf16 on the way, the other operand is rounded to
 //! bf16, sums are f32.
 //!
-//! With AMX or AVX-512-BF16 the kernel multiplies pairs of bf16. Elsewhere blocks of the weight are
-//! widened to f32 and the f32 kernels run: the rounding points are the same, the order of summation
-//! is not.
+//! With AMX or AVX-512-BF16 the kernel multiplies pairs of bf16. With AVX-512-FP16 both operands go as f16, rows
+//! rounded to that instead, and short sums are f16 too (see [`super::f16`]). Elsewhere blocks of the weight are widened
+//! to f32 and the f32 kernels run: the rounding points are those of pairs, the order of summation is not.
 
+#[cfg(target_arch = "x86_64")]
+use super::f16::Sixteen;
 use super::few;
 #[cfg(target_arch = "x86_64")]
 use super::pack::round_to_bf16;
@@ -68,8 +70,8 @@ pub(super) fn backward(w: &Panels, dy: &Rows, beta: f32, dx: &mut Rows) {
 #[cfg(target_arch = "x86_64")]
 const FEWEST_TILED: usize = 4;
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Direction {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Direction {
     /// Contracts the in features.
     Forward,
     /// Contracts the out features.
@@ -92,6 +94,11 @@ unsafe fn multiply(w: &Panels, x: &Rows, target: Target, direction: Direction) {
             return;
         }
         let shape = (x.rows(), columns, depth);
+        #[cfg(target_arch = "x86_64")]
+        if isa == Isa::Avx512Fp16 {
+            Product { shape, operands: Sixteen(operands), target }.compute_f16(true);
+            return;
+        }
         let operands = Widened(operands);
         Product { shape, operands, target }.compute(isa, true);
     }
@@ -143,11 +150,11 @@ fn pairs(operands: Frozen<'_>, rows: usize, columns: usize, target: Target) -> P
 }
 
 #[derive(Clone, Copy)]
-struct Frozen<'a> {
+pub(super) struct Frozen<'a> {
     left: Strided,
     depth: usize,
-    w: &'a Panels,
-    direction: Direction,
+    pub(super) w: &'a Panels,
+    pub(super) direction: Direction,
 }
 
 // SAFETY: the operands are only read while a product runs.
@@ -160,14 +167,14 @@ impl Frozen<'_> {
     ///
     /// # Safety
     /// They exist.
-    unsafe fn left_row(&self, t: usize, steps: Span) -> &[f32] {
+    pub(super) unsafe fn left_row(&self, t: usize, steps: Span) -> &[f32] {
         let start = self.left.pointer.wrapping_add(t * self.left.row + steps.first);
         // SAFETY: the caller's promise.
         unsafe { std::slice::from_raw_parts(start, steps.count) }
     }
 
     /// Elements `steps` of left rows `rows`, to be fetched.
-    fn ahead(&self, rows: Span, steps: Span) -> Ahead {
+    pub(super) fn ahead(&self, rows: Span, steps: Span) -> Ahead {
         let start = self.left.pointer.wrapping_add(rows.first * self.left.row + steps.first);
         Ahead::of(start, rows.count, self.left.row, steps.count)
     }
@@ -191,7 +198,7 @@ pub(super) struct Pairs<'a>(Frozen<'a>);
 
 #[cfg(target_arch = "x86_64")]
 impl Operands for Pairs<'_> {
-    const PAIRS: bool = true;
+    const COUNT: fn(usize) = crate::work::add_bf16_pairs;
 
     fn order(&self) -> Order {
         Order::Rows

@@ -3,20 +3,20 @@
 //! turned on the way into the cache; a second copy of every weight would cost more than the few
 //! percent of time that this takes.
 
-use super::pack::{PANEL, Packed};
+use super::pack::{Facts, PANEL, Packed};
 use crate::gemm::Span;
 use std::arch::x86_64::*;
 
 /// Pairs of in features, and of out features, that are turned at once: a panel's out features.
-const SIDE: usize = PANEL / 2;
+pub(super) const SIDE: usize = PANEL / 2;
 
 /// Pairs of in features of one panel, 32 words each, at most [`SIDE`] of them.
 pub(super) type Square = [u32; PANEL * SIDE];
 
 /// A weight whose panels can be had as bf16.
 pub(super) trait Turnable {
-    /// Pairs of in features.
-    fn pairs(&self) -> usize;
+    /// What is known of it.
+    fn facts(&self) -> &Facts;
 
     /// The words of panel `p`, pairs `first` to `first + count`: where they lie, or made in `aside`.
     ///
@@ -26,8 +26,8 @@ pub(super) trait Turnable {
 }
 
 impl Turnable for Packed {
-    fn pairs(&self) -> usize {
-        self.facts.pairs
+    fn facts(&self) -> &Facts {
+        &self.facts
     }
 
     unsafe fn square<'a>(&'a self, p: usize, first: usize, count: usize, _: &'a mut Square) -> &'a [u32] {
@@ -47,7 +47,7 @@ pub(super) unsafe fn turn(w: &impl Turnable, columns: Span, steps: Span, panels:
     let mut aside = [0; PANEL * SIDE];
     for (p, panel) in panels.chunks_exact_mut(PANEL * steps.count).enumerate() {
         let first = columns.first / 2 + p * SIDE;
-        let count = SIDE.min(w.pairs() - first);
+        let count = SIDE.min(w.facts().pairs - first);
         for (s, rows) in panel.chunks_mut(PANEL * SIDE).enumerate() {
             // SAFETY: the caller's promise, and `count` stops at the last pair.
             let source = unsafe { w.square(steps.first / SIDE + s, first, count, &mut aside) };

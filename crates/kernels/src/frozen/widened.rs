@@ -2,8 +2,8 @@
 //! registers for the rows of a group at once, so that a weight costs half the memory traffic of f32 and nothing is
 //! copied on the way.
 //!
-//! An element is the same sum in the same order as in a product of many rows (`super::product`): even and odd in features
-//! in turn, cut at the same places.
+//! An element is the same sum in the same order as in a product of many rows (`super::product`), where those are not f16:
+//! even and odd in features in turn, cut at the same places.
 
 use super::pack::PANEL;
 use super::panels::Panels;
@@ -65,7 +65,7 @@ fn kernel_of(isa: Isa) -> (Kernel, usize) {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => (vectors::avx2, vectors::AVX2_ROWS),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => (vectors::avx512, vectors::AVX512_ROWS),
+        Isa::Avx512 | Isa::Avx512Bf16 | Isa::Avx512Fp16 | Isa::Amx => (vectors::avx512, vectors::AVX512_ROWS),
         #[cfg(not(target_arch = "x86_64"))]
         _ => (plain, 1),
     }
@@ -173,7 +173,7 @@ mod tests {
         for (inp, out) in [(1091, 75), (512, 32), (37, 130)] {
             let w = FrozenWeight::new(out, inp, Store::F32(noise(out * inp, 1)), Compute::Bf16);
             let (x, start) = (noise_rows(61, inp, 2), noise_rows(61, out, 3));
-            for isa in Isa::available().into_iter().filter(|isa| !isa.has_bf16()) {
+            for isa in Isa::available().into_iter().filter(|isa| *isa < Isa::Avx512Bf16) {
                 with_isa(isa, || {
                     for beta in [0.0, 1.0, -0.7] {
                         let product = |rows: usize| {

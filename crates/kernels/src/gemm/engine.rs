@@ -5,6 +5,8 @@
 //! sum in the same order for any number of threads and any number of rows around it, however rows
 //! and columns are shared out.
 
+#[cfg(target_arch = "x86_64")]
+use super::f16::Avx512F16;
 use super::micro::{A_STRIDE, Ahead, Micro, Order, Plain, Tile};
 #[cfg(target_arch = "x86_64")]
 use super::micro::{Avx2, Avx512, Avx512Pairs};
@@ -18,9 +20,9 @@ use std::ops::Range;
 /// Contraction steps (single, or pairs of bf16) between two visits to the result: a tile of `a`
 /// fits the first-level cache, a block of panels the second.
 pub(crate) const DEPTH: usize = 512;
-/// Columns of the result in one task, at most; panels of this many columns and `DEPTH` steps take
-/// 512 KiB.
-const COLUMNS: usize = 256;
+/// Columns of the result in one task, at most, where a column takes 4 bytes a step; panels of this many columns and
+/// `DEPTH` steps take 512 KiB.
+pub(super) const COLUMNS: usize = 256;
 /// Rows of the result in one task, at most.
 const ROWS: usize = 1024;
 /// Rows that a task should keep: they pay for packing its part of the right operand.
@@ -34,8 +36,8 @@ pub(crate) const SMALL: usize = 1 << 18;
 /// of the contraction is whatever the kernel consumes at once: one index, or a pair for the kernels
 /// that multiply pairs.
 pub(crate) trait Operands: Copy + Send + Sync {
-    /// Whether a step is a pair.
-    const PAIRS: bool = false;
+    /// Counts steps that were multiplied.
+    const COUNT: fn(usize) = work::add_f32;
 
     /// The order of a packed tile of the left operand.
     fn order(&self) -> Order;
@@ -135,7 +137,9 @@ impl<O: Operands> Product<O> {
                 #[cfg(target_arch = "x86_64")]
                 Isa::Avx2 => self.run::<Avx2>(isa, parallel),
                 #[cfg(target_arch = "x86_64")]
-                Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => self.run::<Avx512>(isa, parallel),
+                Isa::Avx512 | Isa::Avx512Bf16 | Isa::Avx512Fp16 | Isa::Amx => {
+                    self.run::<Avx512>(isa, parallel)
+                }
                 #[cfg(not(target_arch = "x86_64"))]
                 _ => self.run::<Plain>(isa, parallel),
             }
@@ -152,10 +156,20 @@ impl<O: Operands> Product<O> {
         unsafe { self.run::<Avx512Pairs>(Isa::Avx512Bf16, parallel) }
     }
 
+    /// The same for operands that are f16.
+    ///
+    /// # Safety
+    /// As [`Product::compute`], and the CPU has [`Isa::Avx512Fp16`].
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) unsafe fn compute_f16(&self, parallel: bool) {
+        // SAFETY: the caller's promise.
+        unsafe { self.run::<Avx512F16>(Isa::Avx512Fp16, parallel) }
+    }
+
     /// Some columns of what [`Product::compute_pairs`] computes, for whoever shares out those of several products.
     ///
     /// # Safety
-    /// As [`Product::compute_pairs`]; the contraction has a step, and the columns are at most [`COLUMNS`], from a multiple of
+    /// As [`Product::compute_pairs`]; the contraction has a step, and the columns are at most [`Micro::COLUMNS`], from a multiple of
     /// the kernel's on.
     #[cfg(target_arch = "x86_64")]
     pub(crate) unsafe fn columns_of_pairs(&self, columns: Span) {
@@ -171,13 +185,13 @@ impl<O: Operands> Product<O> {
 
 /// How many blocks of rows and of columns a product is cut into. A block costs packing in proportion
 /// to its sides and works in proportion to its area, so the longer side is cut first.
-fn cut(rows: usize, columns: usize, nr: usize) -> (usize, usize) {
-    let (mut by_rows, mut by_columns) = (rows.div_ceil(ROWS), columns.div_ceil(COLUMNS));
+fn cut<M: Micro>(rows: usize, columns: usize) -> (usize, usize) {
+    let (mut by_rows, mut by_columns) = (rows.div_ceil(ROWS), columns.div_ceil(M::COLUMNS));
     let threads = rayon::current_num_threads();
     let tasks = if threads == 1 { 1 } else { TASKS * threads };
     while by_rows * by_columns < tasks {
         let rows_can = rows / (by_rows + 1) >= FEWEST_ROWS;
-        let columns_can = columns / (by_columns + 1) >= nr;
+        let columns_can = columns / (by_columns + 1) >= M::NR;
         match (rows_can, columns_can) {
             (false, false) => break,
             (true, false) => by_rows += 1,
@@ -208,8 +222,8 @@ impl<O: Operands> Product<O> {
             return;
         }
         if !parallel || self.size() < SMALL {
-            for first in (0..columns).step_by(COLUMNS) {
-                let count = COLUMNS.min(columns - first);
+            for first in (0..columns).step_by(M::COLUMNS) {
+                let count = M::COLUMNS.min(columns - first);
                 // SAFETY: the caller's promise.
                 unsafe { self.block::<M>(isa, Span { first: 0, count: rows }, Span { first, count }) };
             }
@@ -223,7 +237,7 @@ impl<O: Operands> Product<O> {
     /// The blocks that are shared out among threads.
     fn blocks<M: Micro>(&self) -> impl Iterator<Item = (Span, Span)> + use<O, M> {
         let (rows, columns, _) = self.shape;
-        let (by_rows, by_columns) = cut(rows, columns, M::NR);
+        let (by_rows, by_columns) = cut::<M>(rows, columns);
         let block = move |i| {
             let rows = part(rows, by_rows, M::MR, i / by_columns);
             (rows, part(columns, by_columns, M::NR, i % by_columns))
@@ -232,7 +246,7 @@ impl<O: Operands> Product<O> {
         (0..by_rows * by_columns).map(block).filter(some)
     }
 
-    /// One block, of [`COLUMNS`] columns at most, with this thread's buffers.
+    /// One block, of [`Micro::COLUMNS`] columns at most, with this thread's buffers.
     unsafe fn block<M: Micro>(&self, isa: Isa, rows: Span, columns: Span) {
         BUFFERS.with_borrow_mut(|buffers| {
             let (a, b) = buffers.split_at_mut(A_TILE);
@@ -297,10 +311,7 @@ impl<O: Operands> Product<O> {
                 }
             }
         }
-        match O::PAIRS {
-            true => work::add_bf16_pairs(done),
-            false => work::add_f32(done),
-        }
+        O::COUNT(done);
     }
 }
 
@@ -308,7 +319,7 @@ impl<O: Operands> Product<O> {
 /// writes.
 unsafe fn run_tile<M: Micro>(order: Order, height: usize, tile: Tile, (rows, columns): (usize, usize)) {
     /// Room for the tile of any kernel.
-    const ROOM: usize = 16 * 32;
+    const ROOM: usize = 16 * 64;
     if rows == height && columns == M::NR {
         // SAFETY: the whole tile lies inside c.
         unsafe { M::run(order, height, &tile) };

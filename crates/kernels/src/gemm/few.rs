@@ -49,7 +49,7 @@ impl Kernels {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => Kernels { four: avx2, three: avx2, two: avx2, one: avx2 },
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => {
+            Isa::Avx512 | Isa::Avx512Bf16 | Isa::Avx512Fp16 | Isa::Amx => {
                 Kernels { four: avx512, three: avx512, two: avx512, one: avx512 }
             }
             #[cfg(not(target_arch = "x86_64"))]

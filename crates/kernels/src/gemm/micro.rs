@@ -44,6 +44,15 @@ impl Ahead {
         Ahead { start: start.cast(), rows, distance: distance * size_of::<f32>(), lines }
     }
 
+    /// The cache lines, in order.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn lines(self) -> impl Iterator<Item = *const u8> {
+        (0..self.rows).flat_map(move |r| {
+            let row = self.start.wrapping_add(r * self.distance);
+            (0..self.lines).map(move |l| row.wrapping_add(l * CACHE_LINE))
+        })
+    }
+
     /// Part `i` of `parts`.
     pub(super) fn part(&self, i: usize, parts: usize) -> Ahead {
         let (from, to) = (self.rows * i / parts, self.rows * (i + 1) / parts);
@@ -71,6 +80,8 @@ pub(crate) enum Order {
 pub(super) trait Micro {
     const MR: usize;
     const NR: usize;
+    /// Columns of one task, at most: what fits the second-level cache, whose panels the rows of a task share.
+    const COLUMNS: usize = super::engine::COLUMNS;
 
     /// How many rows the kernel computes where `rows` (1 to `MR`) are wanted: there are few
     /// heights, and rows that the operand does not have are zeros.

@@ -4,8 +4,8 @@
 //! `alpha` multiplies one operand before it is rounded: the weight, or for the weight gradient the narrower of the two.
 //! Up to `FEW_ROWS` rows go as f32: rounding would take longer than it saves.
 //!
-//! With AMX and AVX-512-BF16 both operands are packed in pairs once. Elsewhere the f32 kernels multiply rounded copies:
-//! the rounding points are the same, the order of summation is not.
+//! With AMX and AVX-512-BF16 both operands are packed in pairs once. With AVX-512-FP16 nothing is rounded. Elsewhere the
+//! f32 kernels multiply rounded copies: the rounding points are the same as for pairs, the order of summation is not.
 
 use super::FEW_ROWS;
 #[cfg(target_arch = "x86_64")]
@@ -19,7 +19,7 @@ use crate::split::{for_blocks, length};
 pub fn nt(alpha: f32, x: &Rows, w: &[f32], beta: f32, y: &mut Rows) {
     assert_eq!(x.rows(), y.rows(), "x and y differ in rows");
     length("w", w.len(), y.width() * x.width());
-    if few(x, y.width()) {
+    if stays_f32(x, y.width()) {
         return super::nt(alpha, x, w, beta, y);
     }
     #[cfg(target_arch = "x86_64")]
@@ -36,7 +36,7 @@ pub fn nt(alpha: f32, x: &Rows, w: &[f32], beta: f32, y: &mut Rows) {
 pub fn nn(alpha: f32, dy: &Rows, w: &[f32], beta: f32, dx: &mut Rows) {
     assert_eq!(dy.rows(), dx.rows(), "dy and dx differ in rows");
     length("w", w.len(), dy.width() * dx.width());
-    if few(dy, dx.width()) {
+    if stays_f32(dy, dx.width()) {
         return super::nn(alpha, dy, w, beta, dx);
     }
     #[cfg(target_arch = "x86_64")]
@@ -53,7 +53,7 @@ pub fn nn(alpha: f32, dy: &Rows, w: &[f32], beta: f32, dx: &mut Rows) {
 pub fn tn(alpha: f32, dy: &Rows, x: &Rows, beta: f32, dw: &mut [f32]) {
     assert_eq!(dy.rows(), x.rows(), "dy and x differ in rows");
     length("dw", dw.len(), dy.width() * x.width());
-    if few(dy, x.width()) {
+    if stays_f32(dy, x.width()) {
         return super::tn(alpha, dy, x, beta, dw);
     }
     let turned = x.width() < dy.width();
@@ -75,9 +75,10 @@ pub fn tn(alpha: f32, dy: &Rows, x: &Rows, beta: f32, dw: &mut [f32]) {
     super::tn(1.0, &rounded(by_dy, dy.data(), dy.width()), &rounded(by_x, x.data(), x.width()), beta, dw);
 }
 
-/// Whether these stay products of f32.
-fn few(x: &Rows, columns: usize) -> bool {
-    x.rows() <= FEW_ROWS || x.width() == 0 || columns == 0
+/// Whether these stay products of f32: of few rows, of nothing, and where no kernel that multiplies rounded operands faster
+/// takes weights that train.
+fn stays_f32(x: &Rows, columns: usize) -> bool {
+    x.rows() <= FEW_ROWS || x.width() == 0 || columns == 0 || isa() == Isa::Avx512Fp16
 }
 
 /// alpha x, rounded to bf16, in f32.
@@ -139,7 +140,7 @@ mod pairs {
     }
 
     impl Operands for Packed<'_> {
-        const PAIRS: bool = true;
+        const COUNT: fn(usize) = crate::work::add_bf16_pairs;
 
         fn order(&self) -> Order {
             Order::Rows
@@ -209,26 +210,29 @@ mod tests {
             for (alpha, beta) in [(1.0f32, 0.0f32), (-0.7, 1.0), (1.3, -1.6)] {
                 let (x, dy, w) = (noise_rows(t, k, 1), noise_rows(t, n, 2), noise(n * k, 3));
                 let starts = [noise(t * n, 4), noise(t * k, 5), noise(n * k, 6)];
-                let exact = t <= FEW_ROWS;
-                let one = |v: f32| if exact { f64::from(v) } else { r(v) };
-                let scaled = |v: f32| if exact { f64::from(alpha) * f64::from(v) } else { r(alpha * v) };
-                let mut expected = [vec![0.0; t * n], vec![0.0; t * k], vec![0.0; n * k]];
-                for (e, s) in expected.iter_mut().zip(&starts) {
-                    if beta != 0.0 {
-                        e.iter_mut().zip(s).for_each(|(e, s)| *e = f64::from(beta) * f64::from(*s));
-                    }
-                }
-                for i in 0..t {
-                    for o in 0..n {
-                        for c in 0..k {
-                            let (x, dy, w) = (x.row(i)[c], dy.row(i)[o], w[o * k + c]);
-                            expected[0][i * n + o] += one(x) * scaled(w);
-                            expected[1][i * k + c] += one(dy) * scaled(w);
-                            expected[2][o * k + c] +=
-                                if k < n { one(dy) * scaled(x) } else { scaled(dy) * one(x) };
+                let expected = |exact: bool| {
+                    let one = |v: f32| if exact { f64::from(v) } else { r(v) };
+                    let scaled = |v: f32| if exact { f64::from(alpha) * f64::from(v) } else { r(alpha * v) };
+                    let mut sums = [vec![0.0; t * n], vec![0.0; t * k], vec![0.0; n * k]];
+                    for (e, s) in sums.iter_mut().zip(&starts) {
+                        if beta != 0.0 {
+                            e.iter_mut().zip(s).for_each(|(e, s)| *e = f64::from(beta) * f64::from(*s));
                         }
                     }
-                }
+                    for i in 0..t {
+                        for o in 0..n {
+                            for c in 0..k {
+                                let (x, dy, w) = (x.row(i)[c], dy.row(i)[o], w[o * k + c]);
+                                sums[0][i * n + o] += one(x) * scaled(w);
+                                sums[1][i * k + c] += one(dy) * scaled(w);
+                                sums[2][o * k + c] +=
+                                    if k < n { one(dy) * scaled(x) } else { scaled(dy) * one(x) };
+                            }
+                        }
+                    }
+                    sums
+                };
+                let of = [expected(false), expected(true)];
                 let run = || {
                     let mut y = Rows::from_slice(&starts[0], n);
                     let mut dx = Rows::from_slice(&starts[1], k);
@@ -241,6 +245,7 @@ mod tests {
                 everywhere(run, |isa, found| {
                     let (y, rest) = found.split_at(t * n);
                     let (dx, dw) = rest.split_at(t * k);
+                    let expected = &of[usize::from(t <= FEW_ROWS || isa == Isa::Avx512Fp16)];
                     for (name, found, expected) in
                         [("y", y, &expected[0]), ("dx", dx, &expected[1]), ("dw", dw, &expected[2])]
                     {

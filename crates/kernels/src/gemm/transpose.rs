@@ -13,7 +13,7 @@ const STEPS: usize = 64;
 /// # Safety
 /// The source holds `width` rows of `depth` contiguous values; `panel` has room for `depth` steps of `nr`, a
 /// multiple of 8.
-pub(super) unsafe fn pack_transposed(
+pub(crate) unsafe fn pack_transposed(
     isa: Isa,
     start: *const f32,
     column: usize,
