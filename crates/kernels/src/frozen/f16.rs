@@ -196,7 +196,7 @@ mod tests {
         (errors.iter().sum::<f64>() / errors.len() as f64).sqrt()
     }
 
-    /// Against the products of rows that nobody rounded: at sizes beside the panels (64 of two times 32), stages (64), the
+    /// Against the products of rows that nobody rounded: at sizes beside the panels (64 of two times 32), stages (86), the
     /// pairs that are packed at once (16), tiles (14) and cuts of the contraction (512), whatever the weight is stored as.
     #[test]
     fn f16_products_are_nearer_than_rounding_to_bf16() {
