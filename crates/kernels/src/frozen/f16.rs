@@ -230,7 +230,6 @@ mod tests {
                     assert!(sixteen.row(t / 2).iter().all(|v| *v == 0.0), "a row of zeros");
                     let (found, rounded) =
                         (off(&sixteen, &right), off(&product(Isa::Avx512, direction), &right));
-                    println!("{t} x {inp} x {out}: {found:.2e} {rounded:.2e}");
                     assert!(
                         found < rounded,
                         "{t} x {inp} x {out}: {found:.2e}, rounding alone {rounded:.2e}"
