@@ -1,7 +1,10 @@
 //! A few numbers by which an adapter recognises its base. They survive 16-bit and 8-bit storage, and
 //! differ by about one between two unrelated models.
+//!
+//! They are taken of the values that the file stores, not of those the products see: these are rounded where a machine
+//! multiplies in 16 bits, and a checkpoint that was carried to another machine would not know its base again.
 
-use sibo_kernels::frozen::FrozenWeight;
+use sibo_kernels::frozen::Store;
 
 /// How many numbers.
 const LENGTH: usize = 8;
@@ -10,9 +13,8 @@ const ROWS: usize = 64;
 /// Rounding to 8 bits moves a number by about 0.01; two models differ by about 1.
 const TOLERANCE: f32 = 0.2;
 
-/// Signed sums over rows of the word embedding, each divided by the norm of what it sums.
-pub(crate) fn of(words: &FrozenWeight) -> Vec<f32> {
-    let (rows, width) = (words.out_features(), words.in_features());
+/// Signed sums over rows of the word embedding (rows, width), each divided by the norm of what it sums.
+pub(crate) fn of(words: &Store, rows: usize, width: usize) -> Vec<f32> {
     let mut row = vec![0.0; width];
     let mut sums = [0.0f64; LENGTH];
     let mut squares = 0.0f64;

@@ -292,8 +292,10 @@ impl Builder<'_> {
     fn build(&mut self, arch: Arch) -> Result<Model, Error> {
         let names = arch.names;
         let prefix = arch.prefix();
-        let words = self.matrix(&format!("{prefix}{}", names.words), arch.vocab, arch.width)?;
-        let mut fingerprint = fingerprint::of(&words);
+        let words = arch.words_path();
+        let stored = self.stored(&words)?;
+        let mut fingerprint = fingerprint::of(&stored, arch.vocab, arch.width);
+        let words = self.frozen(&words, arch.vocab, arch.width, stored);
         if arch.cut_from.is_some() {
             fingerprint = fingerprint::cut(fingerprint, arch.layers);
         }
@@ -472,13 +474,21 @@ impl Builder<'_> {
     }
 
     fn matrix(&mut self, path: &str, out: usize, inp: usize) -> Result<Arc<FrozenWeight>, Error> {
-        let name = format!("{path}.weight");
-        let store = self.source.read(&self.keys[&name])?;
+        let store = self.stored(path)?;
+        Ok(self.frozen(path, out, inp, store))
+    }
+
+    /// A matrix as its file stores it.
+    fn stored(&mut self, path: &str) -> Result<Store, Error> {
+        self.source.read(&self.keys[&format!("{path}.weight")])
+    }
+
+    fn frozen(&mut self, path: &str, out: usize, inp: usize, store: Store) -> Arc<FrozenWeight> {
         let weight = FrozenWeight::new(out, inp, store, self.options.compute);
         if weight.has_non_finite() {
-            self.report.push(not_finite(&name));
+            self.report.push(not_finite(&format!("{path}.weight")));
         }
-        Ok(Arc::new(weight))
+        Arc::new(weight)
     }
 
     fn vector(&mut self, name: &str, len: usize) -> Result<Vec<f32>, Error> {

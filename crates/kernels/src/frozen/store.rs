@@ -71,7 +71,10 @@ impl Store {
     }
 
     /// Row `i`, widened (or dequantised) into `out` (inp).
-    pub(super) fn row(&self, i: usize, out: &mut [f32]) {
+    ///
+    /// # Panics
+    /// When there is no such row.
+    pub fn row(&self, i: usize, out: &mut [f32]) {
         let part = i * out.len()..(i + 1) * out.len();
         match self {
             Store::F32(v) => out.copy_from_slice(&v[part]),

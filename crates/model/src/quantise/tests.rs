@@ -120,6 +120,22 @@ fn a_coded_model_computes_what_its_widened_one_does() {
 }
 
 #[test]
+fn a_fingerprint_is_of_what_the_file_stores() {
+    let of = |folder: &Path, compute| {
+        let options = LoadOptions { compute, ..LoadOptions::default() };
+        Model::load(folder, &options).unwrap().model.fingerprint().to_vec()
+    };
+    let (place, _) = coded("llama-tied", Bits::Eight, Some(4));
+    let (whole, coded) = (stored("llama-tied"), place.path());
+    for folder in [&*whole, coded] {
+        // Products in 16 bits see other values, and a run resumed there is the same run.
+        assert_eq!(of(folder, Compute::Bf16), of(folder, Compute::F32), "{}", folder.display());
+    }
+    let (whole, coded) = (of(&whole, Compute::F32), of(coded, Compute::F32));
+    assert!(whole != coded && crate::fingerprint::same(&whole, &coded), "{whole:?} {coded:?}");
+}
+
+#[test]
 fn a_tied_embedding_gets_eight_bits_and_another_one_is_kept() {
     let (place, done) = coded("llama-tied", Bits::Four, Some(4));
     let words = &done.kinds[0];
