@@ -23,6 +23,17 @@ pub enum Isa {
     Amx,
 }
 
+/// The vectors of an instruction set: all that most kernels ask of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vectors {
+    /// What every CPU of the target has.
+    Plain,
+    /// 256 bits, with fused multiply-add.
+    Avx2,
+    /// 512 bits.
+    Avx512,
+}
+
 /// The name of the environment variable that forces an instruction set.
 pub const ISA_VARIABLE: &str = "SIBO_ISA";
 
@@ -40,6 +51,15 @@ impl Isa {
             Isa::Avx512Bf16 => "avx512bf16",
             Isa::Avx512Fp16 => "avx512fp16",
             Isa::Amx => "amx",
+        }
+    }
+
+    /// What its kernels for f32 are compiled for.
+    pub fn vectors(self) -> Vectors {
+        match self {
+            Isa::Scalar => Vectors::Plain,
+            Isa::Avx2 => Vectors::Avx2,
+            Isa::Avx512 | Isa::Avx512Bf16 | Isa::Avx512Fp16 | Isa::Amx => Vectors::Avx512,
         }
     }
 
@@ -286,15 +306,10 @@ macro_rules! kernel {
                 // `isa()`, which answers (and `with_isa` accepts) only what
                 // `detect` has found on this CPU.
                 unsafe {
-                    match isa {
-                        $crate::isa::Isa::Scalar => {}
-                        $crate::isa::Isa::Avx2 => return avx2($($arg),*),
-                        $crate::isa::Isa::Avx512
-                        | $crate::isa::Isa::Avx512Bf16
-                        | $crate::isa::Isa::Avx512Fp16
-                        | $crate::isa::Isa::Amx => {
-                            return avx512($($arg),*);
-                        }
+                    match isa.vectors() {
+                        $crate::isa::Vectors::Plain => {}
+                        $crate::isa::Vectors::Avx2 => return avx2($($arg),*),
+                        $crate::isa::Vectors::Avx512 => return avx512($($arg),*),
                     }
                 }
             }
@@ -317,18 +332,13 @@ macro_rules! kernel {
                 fn avx512($($arg: $ty),*) $(-> $ret)? {
                     $body::<true>($($arg),*)
                 }
-                match isa {
-                    $crate::isa::Isa::Scalar => {}
+                match isa.vectors() {
+                    $crate::isa::Vectors::Plain => {}
                     // SAFETY: an `Isa` that reaches a kernel comes from `isa()`, which answers (and
                     // `with_isa` accepts) only what `detect` has found.
-                    $crate::isa::Isa::Avx2 => return unsafe { avx2($($arg),*) },
+                    $crate::isa::Vectors::Avx2 => return unsafe { avx2($($arg),*) },
                     // SAFETY: as above.
-                    $crate::isa::Isa::Avx512
-                        | $crate::isa::Isa::Avx512Bf16
-                        | $crate::isa::Isa::Avx512Fp16
-                        | $crate::isa::Isa::Amx => {
-                        return unsafe { avx512($($arg),*) };
-                    }
+                    $crate::isa::Vectors::Avx512 => return unsafe { avx512($($arg),*) },
                 }
             }
             let _ = isa;

@@ -1,7 +1,7 @@
 //! What this machine can do at most, measured: multiplications in registers and reading from memory. A time is held
 //! against these numbers, so they are taken on the same threads and in the same minute.
 
-use crate::isa::{Isa, isa, kernel};
+use crate::isa::{Isa, Vectors, isa, kernel};
 use crate::pool::Lasting;
 use rayon::prelude::*;
 use std::hint::black_box;
@@ -86,9 +86,12 @@ fn multiply_for(isa: Isa, narrow: bool, rounds: usize) -> u64 {
                 (Isa::Amx, true) => return crate::gemm::tiles::in_registers(rounds / 5),
                 (Isa::Avx512Bf16, true) => return bf16(rounds),
                 (Isa::Avx512Fp16, true) => return f16(rounds),
-                (Isa::Avx512 | Isa::Avx512Bf16 | Isa::Avx512Fp16 | Isa::Amx, _) => return avx512(rounds),
-                (Isa::Avx2, _) => return avx2(rounds),
                 _ => {}
+            }
+            match isa.vectors() {
+                Vectors::Avx512 => return avx512(rounds),
+                Vectors::Avx2 => return avx2(rounds),
+                Vectors::Plain => {}
             }
         }
     }

@@ -10,7 +10,7 @@ use super::panels::Panels;
 use crate::Rows;
 use crate::fetch::{distance, fetch};
 use crate::gemm::{DEPTH, Target};
-use crate::isa::Isa;
+use crate::isa::{Isa, Vectors};
 use crate::work;
 use std::ops::Range;
 
@@ -60,12 +60,12 @@ pub(super) unsafe fn few_rows(isa: Isa, w: &Panels, panels: Range<usize>, x: &Ro
 
 /// The kernel of an instruction set, and how many rows it takes at most.
 fn kernel_of(isa: Isa) -> (Kernel, usize) {
-    match isa {
-        Isa::Scalar => (plain, 1),
+    match isa.vectors() {
+        Vectors::Plain => (plain, 1),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => (vectors::avx2, vectors::AVX2_ROWS),
+        Vectors::Avx2 => (vectors::avx2, vectors::AVX2_ROWS),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 | Isa::Avx512Bf16 | Isa::Avx512Fp16 | Isa::Amx => (vectors::avx512, vectors::AVX512_ROWS),
+        Vectors::Avx512 => (vectors::avx512, vectors::AVX512_ROWS),
         #[cfg(not(target_arch = "x86_64"))]
         _ => (plain, 1),
     }

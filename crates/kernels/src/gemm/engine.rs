@@ -11,7 +11,7 @@ use super::micro::{A_STRIDE, Ahead, Micro, Order, Plain, Tile};
 #[cfg(target_arch = "x86_64")]
 use super::micro::{Avx2, Avx512, Avx512Pairs};
 use crate::fetch;
-use crate::isa::Isa;
+use crate::isa::{Isa, Vectors};
 use crate::work;
 use rayon::prelude::*;
 use std::cell::RefCell;
@@ -132,14 +132,12 @@ impl<O: Operands> Product<O> {
     pub(crate) unsafe fn compute(&self, isa: Isa, parallel: bool) {
         // SAFETY: the caller's promise; an `Isa` names only what this CPU has.
         unsafe {
-            match isa {
-                Isa::Scalar => self.run::<Plain>(isa, parallel),
+            match isa.vectors() {
+                Vectors::Plain => self.run::<Plain>(isa, parallel),
                 #[cfg(target_arch = "x86_64")]
-                Isa::Avx2 => self.run::<Avx2>(isa, parallel),
+                Vectors::Avx2 => self.run::<Avx2>(isa, parallel),
                 #[cfg(target_arch = "x86_64")]
-                Isa::Avx512 | Isa::Avx512Bf16 | Isa::Avx512Fp16 | Isa::Amx => {
-                    self.run::<Avx512>(isa, parallel)
-                }
+                Vectors::Avx512 => self.run::<Avx512>(isa, parallel),
                 #[cfg(not(target_arch = "x86_64"))]
                 _ => self.run::<Plain>(isa, parallel),
             }

@@ -2,7 +2,7 @@
 //! products of up to four rows of x with four rows of w, vectors along the contraction.
 
 use super::pack::Strided;
-use crate::isa::Isa;
+use crate::isa::{Isa, Vectors};
 use crate::{awake, work};
 
 /// Floats of w in one task.
@@ -44,14 +44,12 @@ struct Kernels {
 
 impl Kernels {
     fn of(isa: Isa) -> Kernels {
-        match isa {
-            Isa::Scalar => Kernels { four: plain, three: plain, two: plain, one: plain },
+        match isa.vectors() {
+            Vectors::Plain => Kernels { four: plain, three: plain, two: plain, one: plain },
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => Kernels { four: avx2, three: avx2, two: avx2, one: avx2 },
+            Vectors::Avx2 => Kernels { four: avx2, three: avx2, two: avx2, one: avx2 },
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 | Isa::Avx512Bf16 | Isa::Avx512Fp16 | Isa::Amx => {
-                Kernels { four: avx512, three: avx512, two: avx512, one: avx512 }
-            }
+            Vectors::Avx512 => Kernels { four: avx512, three: avx512, two: avx512, one: avx512 },
             #[cfg(not(target_arch = "x86_64"))]
             _ => Kernels { four: plain, three: plain, two: plain, one: plain },
         }
