@@ -12,6 +12,7 @@
 //! Letters: T packed rows (the tokens of all sequences end to end), D width, F inner width of the FFN,
 //! V vocabulary, L layers. No padding token exists anywhere.
 
+mod adapted;
 mod arch;
 mod attach;
 mod attention;
