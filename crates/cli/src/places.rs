@@ -43,12 +43,13 @@ impl Places {
     pub(crate) fn of_recipe(&self, recipe: &Recipe) -> anyhow::Result<prepare::Places> {
         let named = |name: &Option<String>| name.as_deref().map(|name| self.data(name)).transpose();
         let (data, validation, test) = match &recipe.source {
-            Source::Tasks { .. } => (self.roots.data.clone(), None, None),
+            Source::Tasks { .. } => (None, None, None),
             Source::File { data, validation, test, .. } => {
-                (self.data(data)?, named(validation)?, named(test)?)
+                (Some(self.data(data)?), named(validation)?, named(test)?)
             }
         };
-        Ok(prepare::Places { model: self.model(&recipe.model)?, data, validation, test })
+        let root = self.roots.data.clone();
+        Ok(prepare::Places { model: self.model(&recipe.model)?, root, data, validation, test })
     }
 
     /// A model with an adapter on it, where one is named; what `config.json` left to say is told once.

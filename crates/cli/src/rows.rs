@@ -3,7 +3,7 @@
 use crate::app::App;
 use anyhow::Context;
 use sibo_model::{Model, Row};
-use sibo_tasks::{Example, Protocol, SplitName, Task, Wanted};
+use sibo_tasks::{Example, SplitName, Task, Wanted};
 use sibo_text::{Template, Tokenizer};
 use sibo_train::Dataset;
 use sibo_train::data::{self, Label, LabelledRow, Limits};
@@ -80,10 +80,7 @@ fn of_task(
     let split = task.load(&app.places.roots().data, which, &wanted)?;
     let source = format!("{}, {which}", task.name());
     let data = if model.is_causal() {
-        // GLUE's tasks are asked in lm-evaluation-harness's words only.
-        let has = |p: &Protocol| task.spec().prompt.contains_key(p);
-        let first = std::iter::once(Protocol::Clean).chain(Protocol::ALL).find(has);
-        let protocol = Some(first.unwrap_or(Protocol::Clean));
+        let protocol = Some(task.usual_protocol());
         prepare::task_rows(task, protocol, &split.examples, template, tokenizer, model, &limits(most))?
     } else if prepare::class_outputs(task).is_some() {
         data::for_classes(task, &split.examples, tokenizer, model.arch(), &limits(most))?

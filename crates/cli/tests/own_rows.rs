@@ -173,13 +173,36 @@ fn plain_and_boosted_are_compared_on_files_of_their_own() {
     assert!(text.contains("mine.jsonl, test: loglik_token (response), 2 rows"), "{text}");
 }
 
+/// A benchmark beside: whether what was learned carries over, or took something away.
+#[test]
+fn a_study_of_rows_asks_tasks_too() {
+    let place = place("validation_rows = 5\ntest_rows = 6\n");
+    place.rte();
+    let words = ["compare", "recipe.toml", "--lambda", "0.3", "--seeds", "1,2", "--also", "rte"];
+    let out = place.sibo(&words).args(["--limit", "4"]).output().unwrap();
+    let (text, way) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    assert!(out.status.success(), "{way}");
+    assert!(way.contains("on mine.jsonl, test") && way.contains("on rte, test"), "{way}");
+    for part in [
+        "mine.jsonl, test: loglik_token (response), 4 rows, asked as plain\n",
+        "rte, test: acc, 4 rows, asked as lm-eval, out of distribution",
+    ] {
+        assert!(text.contains(part), "`{part}` is not in {text}");
+    }
+    // The rows of the task are sources of the cell, as those of the file are.
+    let cells = std::fs::read_to_string(place.join("runs/own/cells.jsonl")).unwrap();
+    let cell: Value = serde_json::from_str(cells.lines().next().unwrap()).unwrap();
+    let sources: Vec<&String> = cell["sources"].as_object().unwrap().keys().collect();
+    assert!(sources.iter().any(|s| s.contains("rte")) && sources.iter().any(|s| *s == "data"), "{sources:?}");
+    fails(&mut place.sibo(&[&words[..6], &["--also", "rtee"]].concat()), 1, &["rtee"]);
+}
+
 #[test]
 fn what_only_a_task_has_is_refused() {
     let place = place("");
     let study =
         |words: &[&str]| place.sibo(&[&["compare", "recipe.toml", "--lambda", "0.3"], words].concat());
-    fails(&mut study(&["--also", "rte"]), 2, &["--also needs a recipe that names a task", "likelihood"]);
-    fails(&mut study(&["--limit-generated", "5"]), 2, &["--limit-generated needs"]);
+    fails(&mut study(&["--limit-generated", "5"]), 2, &["--limit-generated needs a task", "likelihood"]);
     fails(
         &mut study(&["--set", "training.test_rows=30"]),
         1,

@@ -370,6 +370,8 @@ fn studies_that_make_no_sense_are_refused_before_anything_runs() {
         &["--limit 1", "2 rows or more to judge by"],
     );
     fails(&mut compare(&["--lambda", "0.2", "--limit-generated", "1"]), 2, &["--limit-generated 1"]);
+    let mut sweep = place.sibo(&["sweep", "recipe.toml", "--also", "stsb"]);
+    fails(&mut sweep, 1, &["`stsb` needs a head with 1 output, and this model's has 2"]);
     let one_row = ["--set", "training.validation_rows=1"];
     let mut sweep = place.sibo(&["sweep", "recipe.toml"]);
     fails(sweep.args(one_row), 1, &["its validation split has one row", "training.validation_rows"]);

@@ -173,6 +173,22 @@ impl Task {
         Ok(text)
     }
 
+    /// The protocol that it is asked by where nobody names one: clean, or where it has no prompts for that (GLUE's tasks are
+    /// asked in lm-evaluation-harness's words only) the first that it has prompts for.
+    pub fn usual_protocol(&self) -> Protocol {
+        let has = |protocol: &Protocol| self.spec.prompt.contains_key(protocol);
+        let first = std::iter::once(Protocol::Clean).chain(Protocol::ALL).find(has);
+        first.unwrap_or(Protocol::Clean)
+    }
+
+    /// Refuses a protocol that the task has no prompts for.
+    ///
+    /// # Errors
+    /// With those that it has.
+    pub fn check_protocol(&self, protocol: Protocol) -> Result<(), Error> {
+        self.prompt(protocol).map(|_| ())
+    }
+
     fn prompt(&self, protocol: Protocol) -> Result<&PromptSpec, Error> {
         self.spec.prompt.get(&protocol).ok_or_else(|| {
             let has: Vec<&str> = self.spec.prompt.keys().map(|p| p.name()).collect();

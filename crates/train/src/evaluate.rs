@@ -101,20 +101,31 @@ pub fn evaluate(
     progress: Progress<'_>,
     interrupt: &AtomicBool,
 ) -> Result<TaskEvaluation, Error> {
+    check(asked.model, task, options.protocol)?;
     let mut session = Session { asked, task, split, options, progress, interrupt, interrupted: false };
     if asked.model.classes().is_some() {
         return classes::evaluate(&mut session);
-    }
-    if !asked.model.is_causal() {
-        return Err(Error::Refused(format!(
-            "task `{}` needs a model with an answer: a class head (train one, or name an adapter that has one) or a causal head",
-            task.name()
-        )));
     }
     match (task.is_generated(options.protocol), options.by) {
         (true, By::Written) => written::evaluate(&mut session),
         (true, By::Likelihood) => gold::evaluate(&mut session),
         (false, _) => choices::evaluate(&mut session),
+    }
+}
+
+/// Refuses a task that a model cannot be asked, before anything is done for it.
+///
+/// # Errors
+/// A class head of another size than the task's classes, a model that has no head, and a protocol that the task has no
+/// prompts for.
+pub fn check(model: &Model, task: &Task, protocol: Protocol) -> Result<(), Error> {
+    match model.classes() {
+        Some(outputs) => classes::check_head(outputs, task),
+        None if model.is_causal() => Ok(task.check_protocol(protocol)?),
+        None => Err(Error::Refused(format!(
+            "task `{}` needs a model with an answer: a class head (train one, or name an adapter that has one) or a causal head",
+            task.name()
+        ))),
     }
 }
 

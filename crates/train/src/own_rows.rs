@@ -35,7 +35,7 @@ impl OwnRows {
         let Source::File { format, .. } = &recipe.source else {
             return Err(Error::Refused("the recipe names a task, not a data file".into()));
         };
-        let (training, file) = (&recipe.training, &places.data);
+        let (training, file) = (&recipe.training, places.data_file()?);
         let read = |path: &Path| sibo_tasks::read_instructions(path, *format);
         let mut train = read(file)?;
         let validation = match &places.validation {
@@ -142,7 +142,13 @@ mod tests {
             path
         };
         let mut value = json!({"model": "m", "data": "data", "output_dir": "o", "training": training});
-        let mut places = Places { model: "m".into(), data: write("data", 23), validation: None, test: None };
+        let mut places = Places {
+            model: "m".into(),
+            root: "d".into(),
+            data: Some(write("data", 23)),
+            validation: None,
+            test: None,
+        };
         for (key, count) in files {
             value[*key] = json!(key);
             match *key {

@@ -19,12 +19,25 @@ use std::path::{Path, PathBuf};
 pub struct Places {
     /// The base model's folder.
     pub model: PathBuf,
-    /// For a task: the root below which its files lie. For a data file: the file.
-    pub data: PathBuf,
+    /// Below which the files of tasks lie.
+    pub root: PathBuf,
+    /// The data file, where the recipe names one.
+    pub data: Option<PathBuf>,
     /// The file of validation rows, where the recipe names one.
     pub validation: Option<PathBuf>,
     /// The file of test rows, where the recipe names one.
     pub test: Option<PathBuf>,
+}
+
+impl Places {
+    /// The data file.
+    ///
+    /// # Errors
+    /// A recipe of tasks.
+    pub fn data_file(&self) -> Result<&Path, Error> {
+        let none = || Error::Refused("the recipe names a task, not a data file".into());
+        self.data.as_deref().ok_or_else(none)
+    }
 }
 
 /// Everything that a run needs; [`crate::train`] takes its parts.
@@ -92,11 +105,11 @@ pub fn prepare(recipe: &Recipe, places: &Places, now: i64) -> Result<Prepared, E
     tokenizer.check_vocabulary(model.arch().vocab)?;
     notes.extend(tokenizer.notes().iter().cloned());
     let template = Template::choose(&recipe.template, &tokenizer, now)?;
-    let protocol = protocol(recipe, &model);
+    let protocol = tasks.first().and_then(|task| protocol(recipe, &model, task));
     let reader = Reader { model: &model, tokenizer: &tokenizer, template: &template, recipe };
     let (train, validation) = match tasks.as_slice() {
         [] => reader.file(places)?,
-        tasks => reader.tasks(tasks, protocol, &places.data)?,
+        tasks => reader.tasks(tasks, protocol, &places.root)?,
     };
     let metrics = match (tasks.as_slice(), protocol) {
         ([task], None) => task.metrics(None),
@@ -136,12 +149,13 @@ impl Prepared {
     }
 }
 
-/// How `model` is asked about a recipe's task; a class head reads no words.
-pub fn protocol(recipe: &Recipe, model: &Model) -> Option<Protocol> {
-    match (&recipe.source, model.is_causal()) {
-        (Source::Tasks { protocol, .. }, true) => Some(protocol.unwrap_or(Protocol::Clean)),
-        _ => None,
-    }
+/// How `model` is asked about a task, one of a recipe's own or another one; a class head reads no words.
+pub fn protocol(recipe: &Recipe, model: &Model, task: &Task) -> Option<Protocol> {
+    let asked = match &recipe.source {
+        Source::Tasks { protocol, .. } => protocol.unwrap_or(Protocol::Clean),
+        Source::File { .. } => task.usual_protocol(),
+    };
+    model.is_causal().then_some(asked)
 }
 
 /// Opens a recipe's model without its adapter and without reading its layers, and opens its tasks; `notes` gets
@@ -289,8 +303,9 @@ impl Reader<'_> {
         let lessons = |rows: &[Example], file: &Path| {
             own_rows::lessons(rows, file, self.recipe, self.template, self.tokenizer, self.model)
         };
-        let held = places.validation.as_ref().unwrap_or(&places.data);
-        Ok((lessons(&rows.train, &places.data)?, lessons(&rows.validation, held)?))
+        let file = places.data_file()?;
+        let held = places.validation.as_deref().unwrap_or(file);
+        Ok((lessons(&rows.train, file)?, lessons(&rows.validation, held)?))
     }
 }
 

@@ -14,13 +14,13 @@ use sibo_train::recipe::Source;
 impl Study {
     /// Rows that judge, and the task that they belong to where there is one.
     fn rows(&self, judge: &Judge) -> anyhow::Result<(Option<Task>, Vec<Example>)> {
-        if let Source::File { .. } = self.recipe.source {
+        if self.recipe.source.is_data_file(&judge.task) {
             let rows = OwnRows::read(&self.recipe, &self.places)?;
             return Ok((None, rows.split(judge.split, judge.limit)));
         }
         let wanted = Wanted { limit: judge.limit, ..self.recipe.wanted(&judge.task) };
         let task = Task::open(&judge.task)?;
-        let rows = task.load(&self.places.data, judge.split, &wanted)?.examples;
+        let rows = task.load(&self.places.root, judge.split, &wanted)?.examples;
         Ok((Some(task), rows))
     }
 
@@ -30,7 +30,7 @@ impl Study {
             return Ok(OwnRows::read(&self.recipe, &self.places)?.train.len());
         }
         let rows = self.recipe.source.tasks().iter().zip(&self.tasks).map(|(name, task)| {
-            Ok(task.load(&self.places.data, SplitName::Train, &self.recipe.wanted(name))?.examples.len())
+            Ok(task.load(&self.places.root, SplitName::Train, &self.recipe.wanted(name))?.examples.len())
         });
         rows.sum()
     }

@@ -19,9 +19,9 @@ use serde_json::{Value, json};
 use sibo_model::Model;
 use sibo_report::{Block, number, terminal};
 use sibo_tasks::stats::{CompareOptions, Comparison, Verdict};
-use sibo_tasks::{Metric, SplitName, Task};
+use sibo_tasks::{Metric, Protocol, SplitName, Task};
 use sibo_train::cells::{self, Cell, Judge, Log, Pairing, Question, Record};
-use sibo_train::evaluate::By;
+use sibo_train::evaluate::{self, By};
 use sibo_train::mixture;
 use sibo_train::prepare::{self, Places};
 use sibo_train::recipe::{self, Recipe, Source};
@@ -131,7 +131,7 @@ impl Study {
         let mut notes = Vec::new();
         let (base, tasks) = prepare::base(&recipe, &places, &mut notes)?;
         notes.iter().for_each(|note| app.out.note(note));
-        Ok(Study {
+        let study = Study {
             folder: recipe.output_dir.clone(),
             value,
             recipe,
@@ -139,7 +139,10 @@ impl Study {
             tasks,
             args: args.clone(),
             places,
-        })
+        };
+        // A sweep asks these once all else is trained.
+        study.judges(SplitName::Test)?;
+        Ok(study)
     }
 
     pub(crate) fn seeds(&self) -> &[u64] {
@@ -156,22 +159,24 @@ impl Study {
 
     /// What a task measures when this study's model is asked.
     pub(crate) fn metrics(&self, task: &Task) -> Vec<Metric> {
-        task.metrics(prepare::protocol(&self.recipe, &self.base))
+        task.metrics(prepare::protocol(&self.recipe, &self.base, task))
     }
 
-    /// By what a cell is judged: the recipe's own tasks, and on test rows those of `--also`; likelihoods of what is
-    /// otherwise written come first.
+    /// By what a cell is judged: the recipe's own rows or tasks, and on test rows the tasks of `--also`; likelihoods of
+    /// what is otherwise written come first.
     pub(crate) fn judges(&self, split: SplitName) -> anyhow::Result<Vec<Judge>> {
-        if let Source::File { data, .. } = &self.recipe.source {
-            let (task, limit) = (data.clone(), self.args.limit);
-            return Ok(vec![Judge { task, split, limit, by: By::Likelihood }]);
-        }
         let also = if split == SplitName::Test { self.args.also.as_slice() } else { &[] };
         let mut judges = Vec::new();
-        for task in self.recipe.source.tasks().iter().chain(also) {
-            let judge = |limit, by| Judge { task: task.clone(), split, limit, by };
+        if let Source::File { data, .. } = &self.recipe.source {
+            judges.push(Judge { task: data.clone(), split, limit: self.args.limit, by: By::Likelihood });
+        }
+        for name in self.recipe.source.tasks().iter().chain(also) {
+            let judge = |limit, by| Judge { task: name.clone(), split, limit, by };
             let all = self.args.limit;
-            if !self.is_written(&Task::open(task)?) {
+            let task = Task::open(name)?;
+            let protocol = prepare::protocol(&self.recipe, &self.base, &task);
+            evaluate::check(&self.base, &task, protocol.unwrap_or(Protocol::Clean))?;
+            if !self.is_written(&task) {
                 judges.push(judge(all, By::Written));
                 continue;
             }
@@ -189,7 +194,7 @@ impl Study {
 
     /// Whether this study's model writes its answers to a task.
     fn is_written(&self, task: &Task) -> bool {
-        prepare::protocol(&self.recipe, &self.base).is_some_and(|p| task.is_generated(p))
+        prepare::protocol(&self.recipe, &self.base, task).is_some_and(|p| task.is_generated(p))
     }
 
     /// The names of the numbers that a cell of `judges` has for the first of the study's own tasks, in order.

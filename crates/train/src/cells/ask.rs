@@ -5,8 +5,7 @@ use super::{Cell, Judge, Judged};
 use crate::Error;
 use crate::evaluate::{Asked, EvalOptions, evaluate};
 use crate::own_rows::{self, OwnRows};
-use crate::prepare::Prepared;
-use crate::recipe::Source;
+use crate::prepare::{self, Prepared};
 use sibo_model::{Batch, Labels};
 use sibo_tasks::metrics::{Bootstrap, Predictions};
 use sibo_tasks::{Metric, Protocol, SplitName, Task, Wanted};
@@ -23,9 +22,9 @@ pub(super) fn ask(
     tell: Tell<'_>,
     interrupt: &AtomicBool,
 ) -> Result<Option<Vec<Judged>>, Error> {
-    match &cell.recipe.source {
-        Source::Tasks { .. } => ask_task(cell, judge, prepared, tell, interrupt),
-        Source::File { .. } => score_rows(cell, judge, prepared, tell, interrupt),
+    match cell.recipe.source.is_data_file(&judge.task) {
+        true => score_rows(cell, judge, prepared, tell, interrupt),
+        false => ask_task(cell, judge, prepared, tell, interrupt),
     }
 }
 
@@ -39,9 +38,10 @@ fn ask_task(
     let training = &cell.recipe.training;
     let task = Task::open(&judge.task)?;
     let wanted = Wanted { limit: judge.limit, ..cell.recipe.wanted(&judge.task) };
-    let split = task.load(&cell.places.data, judge.split, &wanted)?;
+    let split = task.load(&cell.places.root, judge.split, &wanted)?;
+    let protocol = prepare::protocol(&cell.recipe, &prepared.model, &task);
     let options = EvalOptions {
-        protocol: prepared.protocol.unwrap_or(Protocol::Clean),
+        protocol: protocol.unwrap_or(Protocol::Clean),
         by: judge.by,
         batch: training.per_device_eval_batch_size,
         cutoff: training.cutoff_len,
@@ -62,7 +62,7 @@ fn ask_task(
     let judged = |(score, (_, _, predictions)): (&sibo_tasks::results::TaskScore, (_, _, _))| Judged {
         task: task.name().into(),
         split: judge.split.to_string(),
-        protocol: prepared.protocol.map_or("class head", Protocol::name).into(),
+        protocol: protocol.map_or("class head", Protocol::name).into(),
         metric: score.metric,
         filter: score.filter.clone(),
         value: score.score.value,
@@ -85,11 +85,11 @@ fn score_rows(
     let Prepared { model, tokenizer, template, .. } = prepared;
     let rows = OwnRows::read(recipe, places)?.split(judge.split, judge.limit);
     let file = match judge.split {
-        SplitName::Validation => places.validation.as_ref(),
-        SplitName::Test => places.test.as_ref(),
+        SplitName::Validation => places.validation.as_deref(),
+        SplitName::Test => places.test.as_deref(),
         SplitName::Train => None,
     };
-    let file = file.unwrap_or(&places.data);
+    let file = file.unwrap_or(places.data_file()?);
     let data = own_rows::judged(&rows, file, recipe, template, tokenizer, model)?;
     data.check(model)?;
     let (mut per_token, mut whole) = (Vec::new(), Vec::new());

@@ -36,10 +36,8 @@ impl Seen {
     pub(super) fn of(&mut self, cell: &Cell) -> Vec<Found> {
         let folder = &cell.places.model;
         let mut all = self.once(folder.display().to_string(), || model(folder));
-        match &cell.recipe.source {
-            Source::File { .. } => all.extend(self.files(cell)),
-            Source::Tasks { .. } => all.extend(self.tasks(cell)),
-        }
+        all.extend(self.files(cell));
+        all.extend(self.tasks(cell));
         all
     }
 
@@ -53,7 +51,7 @@ impl Seen {
         let places = &cell.places;
         let test = places.test.as_ref().filter(|_| tests);
         let named =
-            [("data", Some(&places.data)), ("validation", places.validation.as_ref()), ("test", test)];
+            [("data", places.data.as_ref()), ("validation", places.validation.as_ref()), ("test", test)];
         let read = |(name, file): (&str, Option<&PathBuf>)| {
             let file = file?;
             Some(self.once(format!("{name} {}", file.display()), || own(name, file, &cell.recipe)))
@@ -66,9 +64,10 @@ impl Seen {
         let learned = cell.recipe.source.tasks().iter();
         let learned = learned.flat_map(|task| [(task, SplitName::Train), (task, SplitName::Validation)]);
         let mut all: Vec<Found> = Vec::new();
-        for (task, split) in learned.chain(cell.judges.iter().map(|judge| (&judge.task, judge.split))) {
+        let judges = cell.judges.iter().filter(|judge| !cell.recipe.source.is_data_file(&judge.task));
+        for (task, split) in learned.chain(judges.map(|judge| (&judge.task, judge.split))) {
             let wanted = Wanted { limit: None, ..cell.recipe.wanted(task) };
-            let root = &cell.places.data;
+            let root = &cell.places.root;
             let key = format!("{task} {split} {wanted:?} {}", root.display());
             for read in self.once(key, || rows(task, root, split, &wanted)) {
                 if all.iter().all(|own| own.name != read.name) {

@@ -74,7 +74,8 @@ impl Place {
             recipe: self.recipe(lambda, seed),
             places: Places {
                 model: self.folder("bert"),
-                data: self.dir.path().into(),
+                root: self.dir.path().into(),
+                data: None,
                 validation: None,
                 test: None,
             },
@@ -271,7 +272,7 @@ fn a_key_on_disk_stays_the_key_of_its_cell() {
     let mut cell = Cell {
         arm: "SIBO-lora, lambda 0.2".into(),
         recipe: Recipe::from_value("stored", &recipe).unwrap(),
-        places: Places { model: "m".into(), data: "d".into(), validation: None, test: None },
+        places: Places { model: "m".into(), root: "d".into(), data: None, validation: None, test: None },
         judges: vec![judge("gsm8k", By::Written), judge("svamp", By::Written)],
         look_rows: 40,
     };

@@ -4,12 +4,12 @@ use super::{Session, TaskEvaluation, doc};
 use crate::data::{Dataset, Label, Limits, for_classes};
 use crate::validate;
 use crate::{Error, prepare};
+use sibo_tasks::Task;
 use sibo_tasks::metrics::Predictions;
 use sibo_tasks::results::{NO_FILTER, Sample};
 
 pub(super) fn evaluate(session: &mut Session<'_, '_>) -> Result<TaskEvaluation, Error> {
     let (asked, task, options) = (session.asked, session.task, session.options);
-    check_head(session)?;
     let limits = Limits { cutoff: options.cutoff, train_on_inputs: false };
     // All at once, so that what is told of them is told once.
     let mut done = for_classes(task, &session.split.examples, asked.tokenizer, asked.model.arch(), &limits)?;
@@ -30,13 +30,13 @@ pub(super) fn evaluate(session: &mut Session<'_, '_>) -> Result<TaskEvaluation, 
 }
 
 /// A head of another size than the task's classes answers another question.
-fn check_head(session: &Session<'_, '_>) -> Result<(), Error> {
-    let (has, task) = (session.asked.model.classes().unwrap_or(0), session.task);
+pub(super) fn check_head(has: usize, task: &Task) -> Result<(), Error> {
     match prepare::class_outputs(task) {
         Some(wanted) if wanted == has => Ok(()),
         Some(wanted) => Err(Error::Refused(format!(
-            "task `{}` needs a head with {wanted} outputs, and this model's has {has}",
-            task.name()
+            "task `{}` needs a head with {wanted} output{}, and this model's has {has}",
+            task.name(),
+            if wanted == 1 { "" } else { "s" }
         ))),
         None => Err(Error::Refused(format!(
             "task `{}` is for language models; a class head answers classification and regression only",

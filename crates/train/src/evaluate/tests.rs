@@ -101,7 +101,7 @@ fn a_class_head_is_measured_row_by_row() {
     assert_eq!(out.result.config["notes"][0], "made up");
     let said =
         ask(&m, &Task::named("stsb").unwrap(), &split, &EvalOptions::default()).unwrap_err().to_string();
-    assert_eq!(said, "task `stsb` needs a head with 1 outputs, and this model's has 2");
+    assert_eq!(said, "task `stsb` needs a head with 1 output, and this model's has 2");
     let said =
         ask(&m, &Task::named("gsm8k").unwrap(), &split, &EvalOptions::default()).unwrap_err().to_string();
     assert!(said.contains("is for language models"), "{said}");

@@ -28,7 +28,8 @@ fn a_data_file_becomes_a_trained_adapter() {
     instructions(&file, 30);
     let places = Places {
         model: testing::folder(dir.path(), "llama"),
-        data: file.clone(),
+        root: dir.path().into(),
+        data: Some(file.clone()),
         validation: None,
         test: None,
     };
@@ -80,7 +81,8 @@ fn a_task_becomes_a_class_head_or_lessons() {
         .unwrap();
     let at = |kind: &str| Places {
         model: testing::folder(dir.path(), kind),
-        data: data.clone(),
+        root: data.clone(),
+        data: None,
         validation: None,
         test: None,
     };
@@ -114,8 +116,13 @@ fn a_mixture_shares_its_rows_out() {
     };
     glue("RTE", "sentence1\tsentence2", 20);
     glue("QNLI", "question\tsentence", 30);
-    let data = dir.path().join("data");
-    let places = Places { model: testing::folder(dir.path(), "llama"), data, validation: None, test: None };
+    let places = Places {
+        model: testing::folder(dir.path(), "llama"),
+        root: dir.path().join("data"),
+        data: None,
+        validation: None,
+        test: None,
+    };
     let mixed = |more: Value| {
         let mut value = json!({"task": ["rte", "qnli"], "protocol": "lm-eval"});
         value["training"] = more;
@@ -152,7 +159,8 @@ fn what_does_not_go_together_is_said() {
     instructions(&file, 4);
     let places = |kind: &str| Places {
         model: testing::folder(dir.path(), kind),
-        data: file.clone(),
+        root: dir.path().into(),
+        data: Some(file.clone()),
         validation: None,
         test: None,
     };

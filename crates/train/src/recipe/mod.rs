@@ -46,6 +46,11 @@ impl Source {
             Source::File { .. } => &[],
         }
     }
+
+    /// Whether a name is that of the data file, and not a task's.
+    pub fn is_data_file(&self, name: &str) -> bool {
+        matches!(self, Source::File { data, .. } if data == name)
+    }
 }
 
 /// All that a run takes.
