@@ -28,7 +28,7 @@ impl Training {
         let own = name.to_owned();
         if column.is_none() && is_task(name) {
             let task = Task::open(name)?;
-            let rows = train_rows(&task, &app.places.roots().data)?;
+            let rows = train_rows(&task, &app.places.roots().data, &Wanted::default())?;
             return Ok(Training { name: own, parts: vec![(Some(task), rows)] });
         }
         let path = app.places.data(name)?;
@@ -48,9 +48,16 @@ impl Training {
         Training { name: name.into(), parts: vec![(None, rows)] }
     }
 
-    /// All rows that a recipe learns from or validates by.
-    pub(crate) fn of_recipe(source: &Source, app: &App) -> anyhow::Result<Training> {
-        Training::all(names(source), app)
+    /// The rows that a recipe of tasks learns from or validates by.
+    pub(crate) fn of_recipe(recipe: &Recipe, app: &App) -> anyhow::Result<Training> {
+        let names = recipe.source.tasks();
+        let mut all = Training { name: mixture::named(names), parts: vec![] };
+        for name in names {
+            let task = Task::open(name)?;
+            let rows = train_rows(&task, &app.places.roots().data, &recipe.wanted(name))?;
+            all.parts.push((Some(task), rows));
+        }
+        Ok(all)
     }
 
     /// All rows of these tasks and files.
@@ -131,9 +138,9 @@ fn is_task(name: &str) -> bool {
 }
 
 /// Validation rows are chosen by, so a test row among them leaks too.
-fn train_rows(task: &Task, root: &Path) -> Result<Vec<Example>, Error> {
-    let mut rows = task.load(root, SplitName::Train, &Wanted::default())?.examples;
-    match task.load(root, SplitName::Validation, &Wanted::default()) {
+fn train_rows(task: &Task, root: &Path, wanted: &Wanted) -> Result<Vec<Example>, Error> {
+    let mut rows = task.load(root, SplitName::Train, wanted)?.examples;
+    match task.load(root, SplitName::Validation, wanted) {
         Ok(validation) => rows.extend(validation.examples),
         Err(Error::NoData { .. } | Error::NoSplit { .. }) => {}
         Err(error) => return Err(error),

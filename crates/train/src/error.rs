@@ -100,6 +100,18 @@ pub enum Error {
         /// The run's folder.
         folder: PathBuf,
     },
+    /// A cell of a study that failed.
+    #[error(
+        "{arm}, seed {seed}: {error}\nThe cells that are done are kept, and the same command goes on from them once this is put right; a combination that cannot be trained must leave the grid."
+    )]
+    Cell {
+        /// Its configuration.
+        arm: String,
+        /// Its seed.
+        seed: u64,
+        /// What went wrong.
+        error: Box<Error>,
+    },
     /// Anything else that is refused, in a sentence.
     #[error("{0}")]
     Refused(String),

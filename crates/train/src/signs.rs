@@ -174,12 +174,13 @@ pub fn of_run(
     Ok(found.into_iter().flatten().collect())
 }
 
-/// The last layer's mean similarity before training, and after it without and with SIBO. Where neither training moved
-/// it, nothing can be said of lambda.
-pub fn too_low(before: f64, without: f64, with: f64) -> Option<Sign> {
-    let change = with - without;
-    let moved = (without - before).abs().max((with - before).abs()) >= UNCHANGED;
-    (moved && change.abs() < UNCHANGED).then_some(Sign::LambdaTooLow { change })
+/// The last layer's mean similarity before training, and after it without and with SIBO, seed by seed: a lambda that moves
+/// one seed up and another down does act. Where no training moved it, nothing can be said of lambda.
+pub fn too_low(before: f64, pairs: &[(f64, f64)]) -> Option<Sign> {
+    let mean = |of: &dyn Fn(&(f64, f64)) -> f64| pairs.iter().map(of).sum::<f64>() / pairs.len() as f64;
+    let moved = mean(&|p| (p.0 - before).abs()).max(mean(&|p| (p.1 - before).abs())) >= UNCHANGED;
+    let same = mean(&|p| (p.1 - p.0).abs()) < UNCHANGED;
+    (moved && same).then(|| Sign::LambdaTooLow { change: mean(&|p| p.1 - p.0) })
 }
 
 /// The mean of |h0| / |x| where h0 is mixed in ([`crate::profile::injected_ratio`]).

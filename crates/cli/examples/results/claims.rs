@@ -4,6 +4,7 @@ use crate::study::{Study, between};
 use crate::{Suite, tables};
 use sibo_report::{Cell, Column, Document, Table};
 use sibo_tasks::{metrics, stats};
+use sibo_train::signs;
 
 const RULE: &str = "The unit is a test: a study (rows and a method) on one of its test sets; the interval is Student's over tests. \
     Confirmed: the whole interval lies on the claimed side of zero. Contradicted: it lies on the \
@@ -11,8 +12,8 @@ const RULE: &str = "The unit is a test: a study (rows and a method) on one of it
     until all studies of its suite that are planned are done. Tests of one study share its training and studies of one task \
     their rows, so the intervals are narrower than those of independent tests. What SIBO costs is counted and measured in \
     `docs/performance.md`: these cells ran beside other work. The first two rules stood before any run. That lambda's optimum is \
-    only described, how full fine-tuning is held against SIBO, what counts as larger, and that of an answer and another model's solution \
-    the answer counts, was settled when some results were known.";
+    only described, how full fine-tuning is held against SIBO, what counts as larger, that of an answer and another model's solution \
+    the answer counts, and how small a fall of similarity is none, was settled when some results were known.";
 
 /// The section of verdicts.
 pub(crate) fn section(all: &[(&Suite, Vec<Study>)], page: &mut Document) {
@@ -50,7 +51,7 @@ fn scores(table: &mut Table, suite: &Suite, studies: &[&Study]) {
                 ""
             };
             let measured = format!("SIBO - plain, {}{place}", suite.unit);
-            Claim { claim: words, measured, side: 1.0 }.push(table, suite, studies.len(), &gains);
+            Claim { claim: words, measured, side: 1.0, least: 0.0 }.push(table, suite, studies.len(), &gains);
         }
     }
 }
@@ -67,7 +68,8 @@ fn gains(studies: &[&Study], near: bool) -> Vec<f64> {
 fn smoothing(table: &mut Table, suite: &Suite, studies: &[&Study]) {
     let falls: Vec<f64> = studies.iter().filter_map(|s| s.fall()).collect();
     let measured = "similarity of the last layer on validation rows, SIBO - plain".into();
-    Claim { claim: "over-smoothing falls", measured, side: -1.0 }.push(table, suite, studies.len(), &falls);
+    let claim = Claim { claim: "over-smoothing falls", measured, side: -1.0, least: signs::UNCHANGED };
+    claim.push(table, suite, studies.len(), &falls);
     let pair = |s: &&Study| Some((s.fall()?, s.answers().first()?.difference.estimate));
     let (changes, gains): (Vec<f64>, Vec<f64>) = studies.iter().filter_map(pair).unzip();
     if changes.len() >= 4
@@ -151,7 +153,11 @@ fn larger(table: &mut Table, all: &[(&Suite, Vec<Study>)]) {
         "gain in accuracy, in distribution ({:+.4}), - gain on GLUE's tasks that measure accuracy ({:+.4})",
         a.estimate, b.estimate
     );
-    let found = judge(&interval, 1.0);
+    // Where reasoning itself gains nothing, the other's loss is all that the difference tells.
+    let found = match (judge(&interval, 1.0, 0.0), a.low > 0.0) {
+        ("confirmed", false) => "not confirmed: SIBO costs less there, and gains nothing",
+        (found, _) => found,
+    };
     let verdict = opened(done + others_done, suite.planned + other.planned, found);
     let tests = reasoning.len() + glue.len();
     table.push(row(suite, "gains are larger on reasoning", &measured, tests, between(interval), verdict));
@@ -170,19 +176,24 @@ struct Claim<'a> {
     measured: String,
     /// The side of zero that is claimed: above (1) or below (-1).
     side: f64,
+    /// A value nearer zero than this is none, however narrow its interval.
+    least: f64,
 }
 
 impl Claim<'_> {
     fn push(&self, table: &mut Table, suite: &Suite, studies: usize, values: &[f64]) {
         let Ok(interval) = stats::mean_interval(values, stats::LEVEL) else { return };
-        let found = judge(&interval, self.side);
+        let found = judge(&interval, self.side, self.least);
         let verdict = opened(studies, suite.planned, found);
         table.push(row(suite, self.claim, &self.measured, values.len(), between(interval), verdict));
     }
 }
 
-fn judge(interval: &stats::Interval, side: f64) -> &'static str {
+fn judge(interval: &stats::Interval, side: f64, least: f64) -> &'static str {
     let (low, high) = (side * interval.low, side * interval.high);
+    if interval.low.abs().max(interval.high.abs()) < least {
+        return "contradicted: too small to be called one";
+    }
     match (low > 0.0 && high > 0.0, low < 0.0 && high < 0.0) {
         (true, _) => "confirmed",
         (_, true) => "contradicted",

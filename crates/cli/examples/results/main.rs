@@ -42,7 +42,9 @@ pub(crate) const SUITES: [Suite; 5] = [
         has_far: false,
         planned: 32,
         baselines: 8,
-        note: "",
+        note: "Test rows are official development rows at hand: of CoLA the first 522 of 1,043, of RTE the first 139 of 277, of QQP \
+               1,000 out of a sample of 7,600, so no score is one of the whole set. The larger class has 53.2 % of RTE's rows, 68.4 % of MRPC's, \
+               34.9 % of MNLI's; an mcc of 0 is that of one answer to all rows: beside these, CoLA, RTE and MNLI were hardly learned. ",
     },
     Suite {
         folder: "language",

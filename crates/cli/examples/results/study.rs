@@ -39,7 +39,10 @@ pub(crate) struct Answer {
 impl Answer {
     /// Which of the two is better, where rows and seeds tell them apart; `second` is what the second is called.
     pub(crate) fn verdict(&self, second: &str) -> String {
+        // Resampled rows of which none differs give an interval of no width, which is no certainty.
+        let alike = self.difference.low == self.difference.high && self.difference.estimate == 0.0;
         match (self.difference.holds_zero(), self.difference.estimate > 0.0) {
+            (true, _) if alike => "not one row differs".into(),
             (true, _) => "not told apart".into(),
             (false, true) => format!("{second} better"),
             (false, false) => "plain better".into(),

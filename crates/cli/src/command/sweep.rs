@@ -8,6 +8,7 @@ use sibo_report::{Axis as PlotAxis, Block, LineChart, Point, Series, Tone};
 use sibo_tasks::SplitName;
 use sibo_train::cells::{self, Axis, Log, Pairing, Record};
 use sibo_train::recipe::{self, Recipe};
+use std::cmp::Ordering;
 use std::path::PathBuf;
 
 const LONG_ABOUT: &str = "\
@@ -93,17 +94,28 @@ impl Choice {
         own.iter().sum::<f64>() / own.len().max(1) as f64
     }
 
-    /// The best of these arms; the first of equals.
+    /// What arms are ranked by: the mean, and of equals, which few rows make many, the validation loss.
+    fn rank(&self, records: &[Record], arm: &str) -> [f64; 2] {
+        // What is no number is the worst.
+        let worst = |value: f64| if value.is_nan() { f64::NEG_INFINITY } else { value };
+        [self.mean(records, arm), Choice::Loss.mean(records, arm)].map(worst)
+    }
+
+    /// The best of these arms; the first of those that are equal in both.
     fn best<'a>(&self, records: &[Record], arms: impl Iterator<Item = &'a Arm>) -> Option<&'a Arm> {
-        let mut best: Option<(&Arm, f64)> = None;
+        let mut best: Option<(&Arm, [f64; 2])> = None;
         for arm in arms {
-            let value = self.mean(records, &arm.name);
-            if best.is_none_or(|(_, b)| value > b) {
-                best = Some((arm, value));
+            let rank = self.rank(records, &arm.name);
+            if best.is_none_or(|(_, b)| order(&rank, &b).is_gt()) {
+                best = Some((arm, rank));
             }
         }
         best.map(|b| b.0)
     }
+}
+
+fn order(a: &[f64; 2], b: &[f64; 2]) -> Ordering {
+    a[0].total_cmp(&b[0]).then(a[1].total_cmp(&b[1]))
 }
 
 pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
@@ -111,12 +123,14 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     let choice = choice(&args, &study)?;
     let (mut arms, suggested) = arms(&args, &study, &choice, app)?;
     let mut log = Log::open(&study.folder)?;
+    // The winner will be told by them: what they can tell is said before anything is trained.
+    let mut facts = study.judged_by(&study.judges(SplitName::Test)?, app)?;
     let mut dropped = Vec::new();
     if args.halving {
         arms = halve(&study, arms, &choice, &mut log, &mut dropped, app)?;
     }
     let cells = study.cells(&arms.iter().collect::<Vec<_>>(), &study.judges(SplitName::Validation)?)?;
-    let mut facts = study.announce(&cells, &log, app)?;
+    facts.extend(study.announce(&cells, &log, app)?);
     facts.extend(suggested.iter().map(|s| ("Suggested lambda".to_string(), s.sentence.clone())));
     let records = study.run(&cells, &mut log, app)?;
     let winner = choice.best(&records, arms.iter()).ok_or_else(|| usage("there is no combination to try"))?;
@@ -131,7 +145,7 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
         finalists.windows(2).map(|two| Pairing { a: two[0].name.clone(), b: two[1].name.clone() }).collect();
     let mut shown = study::derive(&tested, &pairs)?;
     let verdict = verdict(&study, &shown, &tested, &pairs, &winner.name, &choice);
-    let validation = study::derive(&records, &plain_pairs(&arms, plain))?.without_noise();
+    let validation = study::derive(&records, &plain_pairs(&arms))?.without_noise();
     shown.questions.extend(validation.questions);
     shown.signs = validation.signs;
     let mean = |a: &Arm| json!({"arm": a.name, "mean": choice.shown(choice.mean(&records, &a.name))});
@@ -214,11 +228,22 @@ fn merged(mut records: Vec<Record>, tested: Vec<Record>) -> Vec<Record> {
     records
 }
 
-/// Every boosted combination beside the best plain one, for signs.
-fn plain_pairs(arms: &[Arm], plain: Option<&Arm>) -> Vec<Pairing> {
-    let Some(plain) = plain else { return vec![] };
-    let boosted = arms.iter().filter(|a| !is_plain(&a.value));
-    boosted.map(|b| Pairing { a: plain.name.clone(), b: b.name.clone() }).collect()
+/// Every boosted combination beside the plain one that has all its other keys, for signs: what another learning rate does
+/// is no sign of lambda's.
+fn plain_pairs(arms: &[Arm]) -> Vec<Pairing> {
+    let rest = |arm: &Arm| {
+        let mut value = arm.value.clone();
+        if let Some(adapter) = value.pointer_mut("/adapter").and_then(Value::as_object_mut) {
+            adapter.remove("sibo");
+        }
+        value
+    };
+    let (plain, boosted): (Vec<&Arm>, Vec<&Arm>) = arms.iter().partition(|a| is_plain(&a.value));
+    let pair = |b: &&Arm| {
+        let twin = plain.iter().find(|a| rest(a) == rest(b))?;
+        Some(Pairing { a: twin.name.clone(), b: b.name.clone() })
+    };
+    boosted.iter().filter_map(pair).collect()
 }
 
 fn is_plain(value: &Value) -> bool {
@@ -250,14 +275,15 @@ fn arms(
     choice: &Choice,
     app: &App,
 ) -> anyhow::Result<(Vec<Arm>, Vec<Suggested>)> {
-    let mut axes = args.set_grid.iter().map(|text| Axis::parse(text)).collect::<Result<Vec<_>, _>>()?;
+    let mut axes =
+        args.set_grid.iter().map(|text| Axis::parse("--set-grid", text)).collect::<Result<Vec<_>, _>>()?;
     let lambdas = match (&args.lambda, axes.is_empty()) {
         (Some(list), _) => Some(list.as_str()),
         (None, true) => Some(LAMBDAS),
         (None, false) => None,
     };
     if let Some(list) = lambdas {
-        axes.push(Axis::parse(&format!("{LAMBDA}={list}"))?);
+        axes.push(Axis::parse("--lambda", &format!("{LAMBDA}={list}"))?);
     }
     let mut suggester = Suggester::open(study)?;
     let (mut named, mut by_rule, mut suggested) = (Vec::new(), Vec::new(), Vec::new());
@@ -275,6 +301,14 @@ fn arms(
             by_rule.push(arm.value.clone());
         }
         named.push((arm, rule));
+    }
+    for (i, (arm, _)) in named.iter().enumerate().filter(|(_, (_, rule))| !rule) {
+        if let Some((twin, _)) = named[..i].iter().find(|(own, rule)| !rule && own.value == arm.value) {
+            return Err(usage(format!(
+                "`{}` and `{}` are one combination; name it once",
+                twin.name, arm.name
+            )));
+        }
     }
     // A number that is named too would be the same cells under two names.
     named.retain(|(arm, rule)| *rule || !by_rule.contains(&arm.value));
@@ -308,14 +342,23 @@ fn halve(
         app.out.note(format!("{} combinations with {steps} of {total} steps", arms.len()));
         let cells = study.cells(&short.iter().collect::<Vec<_>>(), &study.judges(SplitName::Validation)?)?;
         let records = study.run(&cells, log, app)?;
-        let mut ranked: Vec<(f64, Arm)> =
-            arms.into_iter().zip(&short).map(|(arm, s)| (choice.mean(&records, &s.name), arm)).collect();
+        let mut ranked: Vec<([f64; 2], Arm)> =
+            arms.into_iter().zip(&short).map(|(arm, s)| (choice.rank(&records, &s.name), arm)).collect();
         // Stable: of equals, those that stand first in the grid stay.
-        ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let out = ranked.split_off(ranked.len().div_ceil(2));
+        ranked.sort_by(|a, b| order(&b.0, &a.0));
+        let mut out = ranked.split_off(ranked.len().div_ceil(2));
+        // Without one plain and one boosted combination at the end, nothing would be said of lambda.
+        for plain in [true, false] {
+            let is = |ranked: &([f64; 2], Arm)| is_plain(&ranked.1.value) == plain;
+            if !ranked.iter().any(is)
+                && let Some(at) = out.iter().position(is)
+            {
+                ranked.push(out.remove(at));
+            }
+        }
         dropped.extend(
             out.into_iter()
-                .map(|(value, a)| format!("{} after {steps} steps, {:.4}", a.name, choice.shown(value))),
+                .map(|(rank, a)| format!("{} after {steps} steps, {:.4}", a.name, choice.shown(rank[0]))),
         );
         arms = ranked.into_iter().map(|r| r.1).collect();
     }

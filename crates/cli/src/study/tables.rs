@@ -31,6 +31,20 @@ pub(super) fn scores(records: &[Record], question: &Question) -> Table {
     if question.metric.is_share() && all.iter().all(|s| s.by_seed.iter().all(|(_, value)| *value == 0.0)) {
         table = table.note("At its floor: nobody had a row right, so this number tells nothing apart.");
     }
+    for score in &all {
+        let runs: Vec<bool> = records
+            .iter()
+            .filter(|r| r.arm == score.arm)
+            .filter_map(|r| question.of(r).map(|judged| judged.predictions.are_alike()))
+            .collect();
+        let alike = runs.iter().filter(|alike| **alike).count();
+        if alike > 0 {
+            let (arm, of) = (&score.arm, runs.len());
+            table = table.note(format!(
+                "{arm}: {alike} of {of} runs give every row the same class, and learned nothing."
+            ));
+        }
+    }
     let best = all.iter().map(|s| s.mean).fold(f64::NEG_INFINITY, f64::max);
     let alone = all.iter().filter(|s| s.mean == best).count() == 1;
     for score in &all {

@@ -247,6 +247,12 @@ pub enum Predictions {
 }
 
 impl Predictions {
+    /// Whether every one of several rows is given the same class, though the right ones differ.
+    pub fn are_alike(&self) -> bool {
+        let same = |all: &[u32]| all.iter().all(|class| *class == all[0]);
+        matches!(self, Predictions::Classes { gold, predicted } if same(predicted) && !same(gold))
+    }
+
     /// How many rows.
     pub fn len(&self) -> usize {
         match self {

@@ -12,9 +12,9 @@ pub struct Axis {
 }
 
 impl Axis {
-    /// Reads `training.learning_rate=1e-4,3e-4`; commas within brackets or quotes part nothing.
-    pub fn parse(text: &str) -> Result<Self, Error> {
-        let wrong = |reason: &str| Error::key("--set-grid", text, reason);
+    /// Reads `training.learning_rate=1e-4,3e-4`, which was given by `flag`; commas within brackets or quotes part nothing.
+    pub fn parse(flag: &str, text: &str) -> Result<Self, Error> {
+        let wrong = |reason: &str| Error::key(flag, text, reason);
         let (key, list) =
             text.split_once('=').ok_or_else(|| wrong("has no `=`; write key=a,b, such as adapter.r=4,8"))?;
         let mut values = vec![String::new()];
@@ -72,10 +72,11 @@ mod tests {
 
     #[test]
     fn lists_are_parted_outside_brackets() {
-        let axis = Axis::parse("adapter.target_modules=[\"q_proj\",\"v_proj\"], all-linear").unwrap();
+        let axis =
+            Axis::parse("--set-grid", "adapter.target_modules=[\"q_proj\",\"v_proj\"], all-linear").unwrap();
         assert_eq!((axis.short(), axis.values.len()), ("target_modules", 2));
         assert_eq!(axis.values, ["[\"q_proj\",\"v_proj\"]", "all-linear"]);
-        let said = |text: &str| Axis::parse(text).unwrap_err().to_string();
+        let said = |text: &str| Axis::parse("--set-grid", text).unwrap_err().to_string();
         assert!(said("r").contains("has no `=`"));
         assert!(said("r=4,,8").contains("none of them empty"));
         assert!(said("r=4,8,4").contains("4 twice"));
@@ -83,8 +84,8 @@ mod tests {
 
     #[test]
     fn every_combination_comes_once() {
-        let axes =
-            [Axis::parse("adapter.sibo.lambda=0,0.3").unwrap(), Axis::parse("adapter.r=4,8,16").unwrap()];
+        let axes = ["adapter.sibo.lambda=0,0.3", "adapter.r=4,8,16"]
+            .map(|text| Axis::parse("--set-grid", text).unwrap());
         let all = grid(&axes);
         assert_eq!(all.len(), 6);
         assert_eq!(all[4].0, "lambda 0.3, r 8");

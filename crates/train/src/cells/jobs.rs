@@ -131,9 +131,10 @@ impl Work<'_, '_> {
         }
         let mut tell = |now: Now<'_>| (lock(&self.watch))(place, now);
         let sources = &self.sources[at];
-        let Some(record) = run(cell, sources, self.folder, self.now, &mut tell, self.interrupt)? else {
-            return Ok(false);
-        };
+        let failed =
+            |error| Error::Cell { arm: cell.arm.clone(), seed: cell.recipe.seed, error: Box::new(error) };
+        let done = run(cell, sources, self.folder, self.now, &mut tell, self.interrupt);
+        let Some(record) = done.map_err(failed)? else { return Ok(false) };
         let mut log = lock(&self.log);
         log.add(record)?;
         if let Some(record) = log.find(cell) {

@@ -42,7 +42,8 @@ pub fn question(judged: &Judged) -> Question {
 }
 
 impl Question {
-    fn of<'r>(&self, record: &'r Record) -> Option<&'r Judged> {
+    /// What a cell says to it.
+    pub fn of<'r>(&self, record: &'r Record) -> Option<&'r Judged> {
         record.judged.iter().find(|j| question(j) == *self)
     }
 
@@ -162,7 +163,12 @@ pub fn signs_of(records: &[Record], a: &str, b: &str, comparison: Option<&Compar
     };
     let similar = || {
         let before = mean(&plain, |r| r.before.last().map(|l| l.similarity))?;
-        signs::too_low(before, mean(&plain, Record::similarity)?, mean(&sibo, Record::similarity)?)
+        let pair = |own: &Record| {
+            let twin = plain.iter().find(|r| r.seed == own.seed)?;
+            Some((twin.similarity()?, own.similarity()?))
+        };
+        let pairs: Vec<(f64, f64)> = sibo.iter().filter_map(pair).collect();
+        signs::too_low(before, &pairs)
     };
     let ratios: Vec<f64> = sibo.iter().filter_map(|r| r.h0_ratio).collect();
     let ratio = (!ratios.is_empty()).then(|| ratios.iter().sum::<f64>() / ratios.len() as f64);
@@ -173,15 +179,16 @@ pub fn signs_of(records: &[Record], a: &str, b: &str, comparison: Option<&Compar
     });
     // Where the plain loss falls, lambda is what a stall comes from.
     let too_high = signs::too_high(&mean_losses(&plain), &mean_losses(&sibo));
-    let noise = match too_high {
-        Some(_) => None,
-        None => shares.and_then(|shares| signs::only_noise(shares, &mean_losses(&sibo))),
+    // And a lambda that stalls the training acts.
+    let (noise, low) = match too_high {
+        Some(_) => (None, None),
+        None => (shares.and_then(|shares| signs::only_noise(shares, &mean_losses(&sibo))), similar()),
     };
     [
         signs::no_site(true, sibo.iter().map(|r| r.injected).sum()),
         too_high,
         noise,
-        similar(),
+        low,
         ratio.and_then(signs::negligible),
         comparison.and_then(|c| {
             let i = c.interval();

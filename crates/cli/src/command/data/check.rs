@@ -65,7 +65,8 @@ pub(super) fn run(args: Args, app: &App) -> anyhow::Result<()> {
             (Some(training), Some(seen)) => add(training, seen.overlap(&test.examples, Some(&task))),
             _ => {
                 // Asked for by name, a task without training rows is a fault; of all tasks, it is passed over.
-                let own = match Training::open(task.name(), None, app) {
+                let file = task.own_file().map(|file| file.display().to_string());
+                let own = match Training::open(file.as_deref().unwrap_or(task.name()), None, app) {
                     Ok(own) => own,
                     Err(_) if args.tasks.is_empty() => continue,
                     Err(error) => return Err(error),

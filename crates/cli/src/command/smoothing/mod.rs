@@ -31,7 +31,7 @@ smaller, mixing it in hardly changes what a branch reads.
     sibo smoothing smollm2-135m --adapter runs/plain/adapter --adapter runs/sibo/adapter --task gsm8k
     sibo smoothing runs/plain runs/sibo
 
-    sibo smoothing minilm-l6 --task qnli --split train --suggest-lambda
+    sibo smoothing minilm-l6 --task qnli --suggest-lambda
 
 Folders of finished runs stand for their model and their adapters; what is looked at is then, unless told otherwise, the \
 task that the first was trained on. Texts are rendered by the template of the first adapter and cut where its training \
@@ -59,9 +59,9 @@ pub(crate) struct Args {
     /// The task whose rows are looked at
     #[arg(long, value_name = "TASK", conflicts_with = "rows")]
     task: Option<String>,
-    /// Which rows of the task: test, validation or train
-    #[arg(long, value_name = "SPLIT", default_value = "test", value_parser = super::eval::split)]
-    split: SplitName,
+    /// Which rows of the task: test, validation or train [default: test; with --suggest-lambda, which chooses, train]
+    #[arg(long, value_name = "SPLIT", value_parser = super::eval::split)]
+    split: Option<SplitName>,
     /// A file of rows to look at instead of a task
     #[arg(long, value_name = "FILE")]
     rows: Option<String>,
@@ -126,8 +126,10 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     app.places.tell_damage(&base.model);
     let tokenizer = Tokenizer::from_folder(folder)?;
     tokenizer.check_vocabulary(base.model.arch().vocab)?;
+    // A setting is never chosen on test rows.
+    let usual = if args.suggest_lambda { SplitName::Train } else { SplitName::Test };
     let from = match &subject.seen {
-        Seen::Task(task) => rows::From::Task(task, args.split, None),
+        Seen::Task(task) => rows::From::Task(task, args.split.unwrap_or(usual), None),
         Seen::File(file) => rows::From::File(file),
     };
     let most = rows::Most { rows: args.limit, tokens: subject.cutoff(args.cutoff_len) };
@@ -211,7 +213,7 @@ impl Finding {
             let ratio = profile::mean_ratio(&system.profile.sites, &system.injected);
             found.extend(ratio.and_then(signs::negligible));
             let (base, with) = (last(self.base()), last(&system.profile));
-            found.extend(plain.and_then(|p| signs::too_low(base, last(&p.profile), with)));
+            found.extend(plain.and_then(|p| signs::too_low(base, &[(last(&p.profile), with)])));
         }
         found
     }
