@@ -257,6 +257,20 @@ fn keys_that_change_a_number_are_implemented_or_refused_by_name() {
             json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 4.0, "high_freq_factor": 4.0}),
             &["rope_parameters", "high_freq_factor", "above"],
         ),
+        // Its rope_parameters name 700.
+        (
+            "llama-gqa",
+            "rope_scaling",
+            json!({"rope_type": "linear", "factor": 2.0}),
+            &["rope_scaling", "beside rope_parameters", "10000 here"],
+        ),
+        (
+            "llama-gqa",
+            "rope_scaling",
+            json!({"rope_type": "yarn", "factor": 2.0, "rope_theta": 700.0}),
+            &["rope_scaling", "`yarn`"],
+        ),
+        ("llama-gqa", "rope_parameters", json!({"rope_type": 3}), &["rope_parameters", "the type is 3"]),
         ("llama-gqa", "rms_norm_eps", json!("tiny"), &["rms_norm_eps", "is not a number"]),
         (
             "bert-pooler",
@@ -280,6 +294,26 @@ fn keys_that_change_a_number_are_implemented_or_refused_by_name() {
         let parts: Vec<&str> = parts.iter().copied().chain(["config.json"]).collect();
         refused(&folder, &parts);
     }
+}
+
+#[test]
+fn both_words_for_rotary_positions_are_read_as_transformers_does() {
+    let spec = |newer: serde_json::Value, older: serde_json::Value| {
+        let folder = Scratch::model("llama-gqa");
+        folder.json("config.json", |c| {
+            c["rope_parameters"] = newer;
+            c["rope_scaling"] = older;
+        });
+        let model =
+            Model::load(folder.path(), &LoadOptions::default()).unwrap_or_else(|e| panic!("{e}")).model;
+        model.arch().positions.clone()
+    };
+    let plain = json!({"rope_type": "default", "rope_theta": 700.0});
+    let linear = json!({"rope_type": "linear", "factor": 2.0, "rope_theta": 700.0});
+    let expected = spec(linear.clone(), json!(null));
+    assert_eq!(spec(plain.clone(), linear), expected, "the older word counts");
+    assert_eq!(spec(plain.clone(), json!({})), spec(plain.clone(), json!(null)), "an empty one says nothing");
+    assert_ne!(spec(plain, json!(null)), expected);
 }
 
 #[test]

@@ -29,7 +29,8 @@ pub fn write_by(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::io::Resul
     Ok(())
 }
 
-/// Fills a fresh folder beside `folder` by `fill`, then swaps it in with one rename.
+/// Fills a fresh folder beside `folder` by `fill`, then swaps it in with one rename; where the system cannot swap two
+/// names, with two, and [`recover`] mends what a kill leaves between them.
 ///
 /// Whatever stood at `folder` is gone afterwards; if `fill` fails, it is untouched.
 /// `E` is the caller's own error.
@@ -47,18 +48,44 @@ pub fn write_all_or_nothing<E: From<Error>>(
     }
     sync_folder(&part);
     let replaced = folder.exists();
-    if replaced {
-        let _ = fs::remove_dir_all(&old);
-        fs::rename(folder, &old).map_err(|e| Error::io(folder, "move the old folder away", e))?;
+    let swapped = replaced && swap(&part, folder);
+    if !swapped {
+        if replaced {
+            let _ = fs::remove_dir_all(&old);
+            fs::rename(folder, &old).map_err(|e| Error::io(folder, "move the old folder away", e))?;
+        }
+        fs::rename(&part, folder).map_err(|e| Error::io(folder, "put in place", e))?;
     }
-    fs::rename(&part, folder).map_err(|e| Error::io(folder, "put in place", e))?;
     if let Some(parent) = folder.parent() {
         sync_folder(parent);
     }
     if replaced {
-        let _ = fs::remove_dir_all(&old);
+        let _ = fs::remove_dir_all(if swapped { &part } else { &old });
     }
     Ok(())
+}
+
+/// Two folders change names at once; false where the system or the file system cannot.
+fn swap(a: &Path, b: &Path) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE).is_ok()
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (a, b);
+        false
+    }
+}
+
+/// After a kill: a folder that [`write_all_or_nothing`] had moved away and not yet replaced stands in its place again.
+pub fn recover(folder: &Path) -> Result<(), Error> {
+    let old = sibling(folder, "old");
+    if folder.exists() || !old.is_dir() {
+        return Ok(());
+    }
+    fs::rename(&old, folder).map_err(|e| Error::io(folder, "put the old folder back", e))
 }
 
 fn sibling(folder: &Path, word: &str) -> PathBuf {
@@ -102,6 +129,20 @@ mod tests {
         assert_eq!(fs::read(target.join("a.txt")).unwrap(), b"one");
         write_all_or_nothing::<Error>(&target, |p| write(&p.join("b.txt"), b"three")).unwrap();
         assert!(!target.join("a.txt").exists());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_folder_between_two_names_comes_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("best");
+        recover(&target).unwrap();
+        assert!(!target.exists());
+        write_all_or_nothing::<Error>(&target, |p| write(&p.join("a.txt"), b"one")).unwrap();
+        fs::rename(&target, dir.path().join(".best.old")).unwrap();
+        recover(&target).unwrap();
+        assert_eq!(fs::read(target.join("a.txt")).unwrap(), b"one");
+        recover(&target).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 

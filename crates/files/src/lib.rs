@@ -9,7 +9,7 @@ pub mod json;
 mod space;
 pub mod tensors;
 
-pub use atomic::{write, write_all_or_nothing, write_by};
+pub use atomic::{recover, write, write_all_or_nothing, write_by};
 pub use hold::{Held, hold};
 pub use space::free_bytes;
 pub use tensors::{

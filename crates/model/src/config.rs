@@ -9,6 +9,9 @@ use sibo_kernels::activation::Activation;
 use sibo_kernels::rope::RopeStyle;
 use std::path::Path;
 
+/// The base of rotary positions where nothing names one.
+const THETA: f64 = 10_000.0;
+
 /// Keys that describe a file, a task or a default of generation, and change no number of the model.
 const NO_NUMBER: [&str; 34] = [
     "_name_or_path",
@@ -293,13 +296,24 @@ impl ConfigReader {
         }
         let theta = self.typed("rope_theta", "a number above zero", |v| v.as_f64().filter(|t| *t > 0.0))?;
         let newer = self.take("rope_parameters");
-        let older = self.take("rope_scaling");
-        let key = if newer.is_some() { "rope_parameters" } else { "rope_scaling" };
-        let Some(object) = newer.or(older) else {
+        let older = self.take("rope_scaling").filter(|v| v.as_object().is_none_or(|o| !o.is_empty()));
+        // As transformers 5 reads both: the older word counts, and the newer one's rope_theta is not looked at.
+        let key = if older.is_some() { "rope_scaling" } else { "rope_parameters" };
+        if let (Some(older), Some(newer)) = (&older, &newer) {
+            let of = |v: &Value| v.get("rope_theta").and_then(Value::as_f64);
+            let (own, lost) = (of(older).or(theta).unwrap_or(THETA), of(newer));
+            if lost.is_some_and(|lost| lost != own) {
+                let reason = format!(
+                    "stands beside rope_parameters with another rope_theta ({own} here); write all of it into one of them"
+                );
+                return Err(self.error(key, reason));
+            }
+        }
+        let Some(object) = older.or(newer) else {
             return Ok(RopeSpec {
                 style,
                 rotary_dim: head_dim,
-                theta: theta.unwrap_or(10_000.0),
+                theta: theta.unwrap_or(THETA),
                 scaling: RopeScaling::None,
             });
         };
@@ -313,16 +327,19 @@ impl ConfigReader {
             None => Err(self.error(key, format!("`{name}` is missing or not a number"))),
         };
         let theta = match object.get("rope_theta") {
-            None | Some(Value::Null) => theta.unwrap_or(10_000.0),
+            None | Some(Value::Null) => theta.unwrap_or(THETA),
             Some(_) => need("rope_theta")?,
         };
         if number("partial_rotary_factor").is_some_and(|f| f != 1.0) {
             return Err(self.error(key, "partial_rotary_factor is not implemented for this family; 1 is"));
         }
         let original = number("original_max_position_embeddings").map_or(max_positions, |n| n as usize);
-        let kind =
-            object.get("rope_type").or(object.get("type")).and_then(Value::as_str).unwrap_or("default");
-        let scaling = match kind {
+        let named = |name: &str| object.get(name).filter(|v| !v.is_null());
+        let kind = named("rope_type").or(named("type"));
+        if let Some(other) = kind.filter(|kind| !kind.is_string()) {
+            return Err(self.error(key, format!("the type is {other}, not a word")));
+        }
+        let scaling = match kind.and_then(Value::as_str).unwrap_or("default") {
             "default" => RopeScaling::None,
             "linear" => RopeScaling::Linear { factor: need("factor")? },
             "dynamic" => RopeScaling::Dynamic { factor: need("factor")?, original: max_positions },

@@ -5,7 +5,7 @@ use crate::linear::{Grads, Linear, LinearSaved};
 use sibo_kernels::activation::{self, Activation};
 use sibo_kernels::elementwise::{scatter_rows_add, select_rows};
 use sibo_kernels::{Rows, loss};
-use sibo_peft::{Call, Params};
+use sibo_peft::{Call, DropRows, Params};
 
 /// Rows of logits that exist at a time: enough for a fast product, few enough to stay small.
 pub(crate) const CHUNK: usize = 256;
@@ -39,22 +39,24 @@ pub(crate) struct HeadLoss {
     pub(crate) drows: Option<Rows>,
 }
 
-/// Sum of cross-entropies of `rows` (n, D) against `targets`, in chunks so that no (n, V) matrix exists;
-/// with `grads`, also the gradients times `scale`.
+/// Sum of cross-entropies of `rows` (n, D), those `at` of a pass, against `targets`, in chunks so that no (n, V) matrix
+/// exists; where it learns, also the gradients times `scale`.
 pub(crate) fn causal_loss(
     head: &Linear,
     call: &Call,
     params: &mut Params,
-    rows: &Rows,
+    (rows, at): (&Rows, &[usize]),
     targets: &[u32],
     scale: f32,
     learn: bool,
 ) -> HeadLoss {
     let mut drows = learn.then(|| Rows::scratch(rows.rows(), rows.width()));
     let mut sum = 0.0;
+    let picked = call.drop.map(|source| source.pick(at));
     for start in (0..rows.rows()).step_by(CHUNK) {
         let range = start..(start + CHUNK).min(rows.rows());
         let chunk = rows.slice_rows(range.clone());
+        let call = &of_rows(call.h0, picked.as_ref(), range.clone());
         let (mut logits, saved) = head.forward(call, params, &chunk);
         sum += loss::cross_entropy(&mut logits, &targets[range.clone()], scale, learn);
         if let Some(drows) = &mut drows {
@@ -92,10 +94,12 @@ impl ClassHead {
         if self.drop_input {
             self.drop(cx, at, DropSite::HeadInput, &mut input);
         }
-        let (pre, inner) = self.inner.forward(&cx.call, params, &input);
+        let picked = cx.call.drop.map(|source| source.pick(at));
+        let call = of_rows(cx.call.h0, picked.as_ref(), 0..at.len());
+        let (pre, inner) = self.inner.forward(&call, params, &input);
         let mut hidden = tanh(&pre);
         self.drop(cx, at, DropSite::HeadInner, &mut hidden);
-        let (scores, last) = self.last.forward(&cx.call, params, &hidden);
+        let (scores, last) = self.last.forward(&call, params, &hidden);
         (scores, ClassSaved { input, inner, pre, hidden, last })
     }
 
@@ -111,12 +115,14 @@ impl ClassHead {
     ) -> Option<Rows> {
         let deeper = wanted || self.inner.trains();
         let mut d = deeper.then(|| Rows::scratch(at.len(), saved.hidden.width()));
-        self.last.backward(&cx.call, grads, Some(&saved.hidden), &saved.last, dscores, 0.0, d.as_mut());
+        let picked = cx.call.drop.map(|source| source.pick(at));
+        let call = of_rows(cx.call.h0, picked.as_ref(), 0..at.len());
+        self.last.backward(&call, grads, Some(&saved.hidden), &saved.last, dscores, 0.0, d.as_mut());
         let mut d = d?;
         self.drop(cx, at, DropSite::HeadInner, &mut d);
         activation::backward(Activation::Tanh, &saved.pre, &mut d);
         let mut dfirst = wanted.then(|| Rows::scratch(at.len(), saved.input.width()));
-        self.inner.backward(&cx.call, grads, Some(&saved.input), &saved.inner, &d, 0.0, dfirst.as_mut());
+        self.inner.backward(&call, grads, Some(&saved.input), &saved.inner, &d, 0.0, dfirst.as_mut());
         dfirst.map(|mut dfirst| {
             if self.drop_input {
                 self.drop(cx, at, DropSite::HeadInput, &mut dfirst);
@@ -130,6 +136,11 @@ impl ClassHead {
             mask.pick(at).apply(x);
         }
     }
+}
+
+/// The call of a head's module, which reads some rows of a pass; no probe looks at a head.
+fn of_rows<'a>(h0: &'a Rows, picked: Option<&'a DropRows>, range: std::ops::Range<usize>) -> Call<'a> {
+    Call { h0, drop: picked.map(|rows| rows.source(range)), seen: None }
 }
 
 /// tanh of every entry.

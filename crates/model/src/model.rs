@@ -397,7 +397,7 @@ fn loss_and_gradient(
             let picked = head::pick(last, &at);
             let normed = final_norm.map(|norm| norm.forward(params, &picked));
             let rows = normed.as_ref().map_or(&picked, |n| &n.0);
-            let out = head::causal_loss(lm_head, &cx.call, params, rows, &targets, scale, learn);
+            let out = head::causal_loss(lm_head, &cx.call, params, (rows, &at), &targets, scale, learn);
             let dlast = out.drows.filter(|_| wanted).map(|drows| {
                 let d = match (final_norm, &normed) {
                     (Some(norm), Some((_, stats))) => norm.backward(params, &picked, stats, &drows),

@@ -10,6 +10,7 @@ use sibo_kernels::drop::{self, DropKey, Mask};
 use sibo_kernels::mix::{self, H0Scale};
 use sibo_kernels::{Rows, elementwise};
 use std::cell::RefCell;
+use std::ops::Range;
 
 /// Where dropout masks come from: the address of each row (architecture.md, seam 4).
 #[derive(Debug, Clone, Copy)]
@@ -40,7 +41,31 @@ impl Call<'_> {
     }
 }
 
+/// The addresses of some of a pass's rows, for a module that reads only those.
+#[derive(Debug, Clone)]
+pub struct DropRows {
+    key: DropKey,
+    samples: Vec<u64>,
+    positions: Vec<u32>,
+}
+
+impl DropRows {
+    /// The addresses of those within `range`.
+    pub fn source(&self, range: Range<usize>) -> DropSource<'_> {
+        DropSource { key: self.key, samples: &self.samples[range.clone()], positions: &self.positions[range] }
+    }
+}
+
 impl DropSource<'_> {
+    /// The addresses of the rows `at`: each keeps its own, so a mask does not know what else was read.
+    pub fn pick(&self, at: &[usize]) -> DropRows {
+        DropRows {
+            key: self.key,
+            samples: at.iter().map(|t| self.samples[*t]).collect(),
+            positions: at.iter().map(|t| self.positions[*t]).collect(),
+        }
+    }
+
     /// The mask of one site of a layer, where p is not 0.
     pub fn mask(&self, p: f32, layer: usize, salt: u64) -> Option<Mask> {
         let keys = || drop::row_keys(self.key, self.samples, self.positions, layer as u64, salt);

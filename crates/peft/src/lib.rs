@@ -24,7 +24,7 @@ pub mod sibo;
 pub mod targets;
 
 pub use adapter::{Adapter, At, Placed};
-pub use branch::{Branch, BranchSaved, Call, DropSource, See, Seen};
+pub use branch::{Branch, BranchSaved, Call, DropRows, DropSource, See, Seen};
 pub use config::{AdapterConfig, Bias, Method, TaskType};
 pub use lambda::{Course, Dial, Lambda};
 pub use params::{Param, ParamId, Params};

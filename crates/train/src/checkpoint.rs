@@ -53,6 +53,7 @@ pub struct Checkpoint {
 
 /// Takes `run_dir` for a run and writes its `recipe.toml` (unless it goes on from a checkpoint); finds that checkpoint.
 pub fn claim(run_dir: &Path, how: Claim, recipe: &str) -> Result<Option<Checkpoint>, Error> {
+    recover(run_dir)?;
     let found = traces(run_dir);
     if how == Claim::Resume {
         if let Some(checkpoint) = latest(run_dir)? {
@@ -68,7 +69,8 @@ pub fn claim(run_dir: &Path, how: Claim, recipe: &str) -> Result<Option<Checkpoi
     if how == Claim::Fresh && !found.is_empty() {
         return Err(Error::Occupied { folder: run_dir.into(), found: found.join(", ") });
     }
-    for name in found {
+    // The recipe is replaced, never gone: without it a run that is killed here could not go on.
+    for name in found.into_iter().filter(|name| *name != crate::recipe::FILE) {
         let path = run_dir.join(name);
         let removed =
             if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
@@ -76,6 +78,11 @@ pub fn claim(run_dir: &Path, how: Claim, recipe: &str) -> Result<Option<Checkpoi
     }
     sibo_files::write(&run_dir.join(crate::recipe::FILE), recipe.as_bytes())?;
     Ok(None)
+}
+
+/// Puts back what a kill left between two names.
+fn recover(run_dir: &Path) -> Result<(), Error> {
+    [BEST, ADAPTER].iter().try_for_each(|name| Ok(sibo_files::recover(&run_dir.join(name))?))
 }
 
 /// Removes what a finished run needs no more: its checkpoints and its best adapter, which the result holds.

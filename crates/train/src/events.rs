@@ -189,6 +189,10 @@ pub struct Outcome {
     pub total_steps: usize,
     /// Every step of this process (not those before a resume).
     pub records: Vec<StepRecord>,
+    /// The loss of every step, those before a resume counted.
+    pub losses: Vec<f64>,
+    /// What all steps took, those before a resume counted, seconds.
+    pub step_seconds: f64,
     /// Every evaluation, those before a resume counted.
     pub evaluations: Vec<EvalRecord>,
     /// Every look at the tokens, those before a resume counted.

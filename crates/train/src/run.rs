@@ -89,6 +89,9 @@ struct Run<'a> {
     best_values: Option<Vec<Vec<f32>>>,
     since_best: usize,
     records: Vec<StepRecord>,
+    /// Of every step, those before a resume too.
+    losses: Vec<f64>,
+    step_seconds: f64,
     evaluations: Vec<EvalRecord>,
     looks: Vec<LookRecord>,
     guard: guard::Guard,
@@ -140,6 +143,8 @@ impl<'a> Run<'a> {
             best_values: None,
             since_best: 0,
             records: vec![],
+            losses: vec![],
+            step_seconds: 0.0,
             evaluations: vec![],
             looks: vec![],
             guard: guard::Guard::default(),
@@ -245,6 +250,8 @@ impl<'a> Run<'a> {
             peak_activations: pool::peak_bytes() as u64,
         };
         self.observer.event(&Event::Step(&record));
+        self.losses.push(loss);
+        self.step_seconds += seconds;
         self.records.push(record);
     }
 
@@ -334,6 +341,8 @@ impl<'a> Run<'a> {
             since_best: self.since_best,
             evaluations: self.evaluations.clone(),
             looks: self.looks.clone(),
+            losses: self.losses.clone(),
+            seconds: self.step_seconds,
             isa: sibo_kernels::isa::isa().name().into(),
         };
         let keep = self.settings.training.save_total_limit;

@@ -138,3 +138,27 @@ fn with_every_kind_of_branch(folder: &Scratch) -> Model {
     disturb(&mut model);
     model
 }
+
+/// A branch in the head sees some rows of a pass only (those with a label, the first of each text), in chunks: it drops
+/// by the address of each, so that no row's loss knows what it was packed with.
+#[test]
+fn a_head_s_branch_drops_by_address() {
+    let on = Some(Dropout { seed: 4, epoch: 1, base: false });
+    for (name, target) in [("llama-gqa", "lm_head"), ("bert-classifier", ".*pooler.dense")] {
+        let folder = Scratch::model(name);
+        let mut model = Model::load(folder.path(), &LoadOptions::default()).expect("a stored model").model;
+        let recipe: Value =
+            json!({"method": "lora", "r": 2, "lora_alpha": 3, "lora_dropout": 0.4, "target_modules": target});
+        let config = AdapterConfig::from_recipe("recipe", &recipe).expect("a configuration");
+        model.attach(&config, 9).expect("fits");
+        disturb(&mut model);
+        let input = Input::usual(&model);
+        let whole = gradients(&mut model, &input, on, false).0;
+        assert_ne!(whole, gradients(&mut model, &input, None, false).0, "{name}: nothing is dropped");
+        let alone: f64 =
+            (0..input.rows.len()).map(|i| gradients(&mut model, &input.select(&[i]), on, false).0).sum();
+        assert!((whole - alone).abs() < 1e-5 * whole.abs(), "{name}: {whole} packed, {alone} row by row");
+        let wrong = super::gradient::differences(model, on);
+        assert!(wrong.is_empty(), "{name}: {}", wrong.join("\n"));
+    }
+}

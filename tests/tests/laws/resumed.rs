@@ -52,6 +52,8 @@ pub(super) fn resumed_is_uninterrupted(case: &Case) -> Option<Vec<String>> {
             since_best: 0,
             evaluations: vec![],
             looks: vec![],
+            losses: vec![0.1; 3],
+            seconds: 0.2,
             isa: "any".into(),
         };
         let saved = checkpoint::save(place.path(), &killed, optimiser.state(), &state, 1);

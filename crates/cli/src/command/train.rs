@@ -186,8 +186,7 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
         return Err(stopped(&outcome, &run_dir).into());
     }
     let adapter = prepared.save(&recipe, &outcome)?;
-    let losses: Vec<f64> = outcome.records.iter().map(|r| r.loss).collect();
-    let signs = signs::of_run(&prepared, &losses, before, batch)?;
+    let signs = signs::of_run(&prepared, &outcome.losses, before, batch)?;
     show(&outcome, &prepared.model, &adapter, &recipe, &signs, app);
     Ok(())
 }
@@ -301,9 +300,10 @@ fn show(outcome: &Outcome, model: &Model, adapter: &Path, recipe: &Recipe, signs
     }
     let early = if outcome.end == End::StoppedEarly { ", stopped early" } else { "" };
     let memory = outcome.peak_rss.map(|b| format!(", peak memory {}", number::bytes(b))).unwrap_or_default();
+    let (all, own) = (outcome.steps, outcome.records.len());
+    let resumed = if own < all { format!(" ({own} since the resume)") } else { String::new() };
     app.out.result(format!(
-        "{} steps{early} in {}, {:.0} tokens/s{memory}",
-        outcome.steps,
+        "{all} steps{resumed}{early} in {}, {:.0} tokens/s{memory}",
         number::duration(outcome.seconds),
         outcome.tokens_per_second()
     ));

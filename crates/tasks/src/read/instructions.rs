@@ -116,6 +116,7 @@ struct Row<'a> {
 
 impl Row<'_> {
     fn read(&self, format: InstructionFormat) -> Result<(Text, Target), Error> {
+        self.check_unread(format)?;
         match format {
             InstructionFormat::Alpaca => {
                 let instruction = self.filled("instruction")?;
@@ -131,6 +132,12 @@ impl Row<'_> {
                     let Value::Array(rest) = self.value("completion")? else {
                         return Err(self.chat("`prompt` is a list of messages, so `completion` must be one"));
                     };
+                    let answers = rest.len();
+                    if answers != 1 {
+                        return Err(self.chat(&format!(
+                            "`completion` has {answers} messages; it takes one, the assistant's. Give a longer conversation as `messages`, where every answer is learned"
+                        )));
+                    }
                     turns.extend(rest);
                     let mut messages = self.turns(&turns, "role", "content")?;
                     let answer = messages.pop().map(|m| m.content).unwrap_or_default();
@@ -148,6 +155,22 @@ impl Row<'_> {
         }
     }
 
+    /// Refuses what would change the text or what is learned of it, and is not read.
+    fn check_unread(&self, format: InstructionFormat) -> Result<(), Error> {
+        let keys: &[&str] = match format {
+            InstructionFormat::Alpaca => &["system", "history"],
+            InstructionFormat::Messages | InstructionFormat::ShareGpt => &["tools"],
+            InstructionFormat::PromptCompletion => &["tools", "system"],
+            InstructionFormat::Text => &[],
+        };
+        match keys.iter().find(|key| self.record.named(key).as_ref().is_some_and(is_filled)) {
+            None => Ok(()),
+            Some(key) => Err(self.chat(&format!(
+                "`{key}` is not read, and would be part of the text; rows of `messages` {{role, content}} hold a system's message and earlier turns"
+            ))),
+        }
+    }
+
     fn conversation(&self, column: &str, role: &str, content: &str) -> Result<(Text, Target), Error> {
         match self.value(column)? {
             // Some write ShareGPT's column with the keys of the other form.
@@ -162,7 +185,17 @@ impl Row<'_> {
     }
 
     fn messages(&self, turns: &[Value], role: &str, content: &str) -> Result<(Text, Target), Error> {
-        Ok((Text::Chat(self.turns(turns, role, content)?), Target::InText))
+        let mut messages = self.turns(turns, role, content)?;
+        // Some write the system's message beside the list.
+        if self.record.named("system").as_ref().is_some_and(is_filled) {
+            if messages[0].role == Role::System {
+                return Err(
+                    self.chat("the system's message stands both in `system` and in the list; leave one out")
+                );
+            }
+            messages.insert(0, Message { role: Role::System, content: self.filled("system")? });
+        }
+        Ok((Text::Chat(messages), Target::InText))
     }
 
     /// Messages of which the last is the assistant's.
@@ -205,6 +238,19 @@ impl Row<'_> {
                 return Err(self.chat(&problem));
             }
         };
+        if turn.get("tool_calls").is_some_and(is_filled) {
+            return Err(self.chat(&format!("message {} has `tool_calls`, which are not supported", i + 1)));
+        }
+        if turn.get("weight").is_some_and(|w| !w.is_null() && w.as_f64() != Some(1.0)) {
+            return Err(self.chat(&format!(
+                "message {} has the `weight` {}; every answer of a conversation is learned alike (one answer alone: `prompt` and `completion` as lists of messages)",
+                i + 1,
+                turn["weight"]
+            )));
+        }
+        if turn.get(content).is_some_and(Value::is_array) {
+            return Err(self.chat(&format!("message {} has a list in `{content}`; it must be a text", i + 1)));
+        }
         if text(content).trim().is_empty() {
             return Err(self.chat(&format!("message {} has no text in `{content}`", i + 1)));
         }
@@ -250,6 +296,17 @@ impl Row<'_> {
     }
 }
 
+/// Whether a value says anything.
+fn is_filled(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::String(text) => !text.trim().is_empty(),
+        Value::Array(list) => !list.is_empty(),
+        Value::Object(map) => !map.is_empty(),
+        _ => true,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -281,7 +338,13 @@ mod tests {
         let mixed =
             r#"{"conversations": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}"#;
         assert_eq!(rows(mixed).unwrap()[0].text, rows(chat).unwrap()[0].text);
-        let r = rows(r#"[{"instruction": "Hi", "input": null, "output": "x"}]"#).unwrap();
+        let beside = r#"{"system": "s", "tools": [], "conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}"#;
+        let Text::Chat(messages) = &rows(beside).unwrap()[0].text else { panic!() };
+        assert_eq!(
+            (messages.len(), messages[0].role.name(), messages[0].content.as_str()),
+            (3, "system", "s")
+        );
+        let r = rows(r#"[{"instruction": "Hi", "input": null, "system": "", "output": "x"}]"#).unwrap();
         assert_eq!(r[0].text, Text::Prompt { instruction: "Hi".into(), input: String::new() });
     }
 
@@ -297,6 +360,33 @@ mod tests {
         assert!(e.contains("line 1: the last message is the user's"), "{e}");
         let e = rows(r#"{"messages": [{"role": "tool", "content": "q"}]}"#).unwrap_err();
         assert!(e.contains("message 1 has the role `tool`"), "{e}");
+        for (row, part) in [
+            (
+                r#"{"prompt": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "completion": []}"#,
+                "`completion` has 0 messages",
+            ),
+            (
+                r#"{"prompt": [{"role": "user", "content": "q"}], "completion": [{"role": "assistant", "content": "a"}, {"role": "user", "content": "b"}, {"role": "assistant", "content": "c"}]}"#,
+                "`completion` has 3 messages",
+            ),
+            (
+                r#"{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "weight": 0}]}"#,
+                "message 2 has the `weight` 0",
+            ),
+            (
+                r#"{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "tool_calls": [{"id": 1}]}]}"#,
+                "message 2 has `tool_calls`",
+            ),
+            (r#"{"messages": [{"role": "user", "content": [{"type": "text"}]}]}"#, "has a list in `content`"),
+            (
+                r#"{"tools": [{"name": "f"}], "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}"#,
+                "`tools` is not read",
+            ),
+            (r#"{"instruction": "i", "output": "o", "history": [["a", "b"]]}"#, "`history` is not read"),
+        ] {
+            let e = rows(row).unwrap_err();
+            assert!(e.contains(part), "{e}");
+        }
         let e = rows("{\"text\": 3}").unwrap_err();
         assert!(e.contains("expected a string in `text`, found a number"), "{e}");
     }

@@ -14,7 +14,7 @@ use crate::study::Place;
 use crate::{Error, Outcome};
 use serde::{Deserialize, Serialize};
 use sibo_model::Model;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What a cell is at.
@@ -33,9 +33,6 @@ pub type Watch<'w> = &'w mut (dyn FnMut(Place<'_>, Now<'_>) + Send);
 
 /// The file that says, when it is there, that a cell's adapter is the trained one, and how it came about.
 pub const TRAINED: &str = "trained.json";
-
-/// Losses of the steps before the last checkpoint, which a resumed run does not see again.
-const LOSSES: &str = "losses.json";
 
 /// What training leaves beside the adapter.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -148,7 +145,6 @@ fn trained(
     let before = look(&prepared.model, rows, recipe.training.per_device_eval_batch_size)?;
     let branch_share = branch_share(&prepared.model, rows, recipe)?;
     let resume = checkpoint::latest(run_dir)?;
-    let mut losses = Losses::go_on(run_dir, resume.as_ref().map_or(0, |c| c.step))?;
     if resume.is_none() {
         checkpoint::claim(run_dir, Claim::Overwrite, &recipe.to_toml())?;
     }
@@ -160,29 +156,25 @@ fn trained(
     };
     let Prepared { model, train: data, validation, metrics, .. } = &mut *prepared;
     let validation = validation.as_ref().map(|data| crate::Validation { data, metrics: metrics.clone() });
-    let mut observer = |event: &Event<'_>| {
-        losses.hear(event);
-        tell(Now::Training(event));
-    };
+    let mut observer = |event: &Event<'_>| tell(Now::Training(event));
     let outcome =
         train(model, data, validation.as_ref(), &settings, resume.as_ref(), &mut observer, interrupt)?;
-    losses.failure()?;
     if outcome.end == End::Interrupted {
         return Ok(None);
     }
     prepared.save(recipe, &outcome)?;
     let sources = sources::kept(sources);
-    let done = Trained { branch_share, sources, ..finished(losses, &outcome, before) };
+    let done = Trained { branch_share, sources, ..finished(&outcome, before) };
     let text = serde_json::to_string(&done).map_err(|e| Error::Refused(e.to_string()))?;
     sibo_files::write(&mark, text.as_bytes())?;
     checkpoint::tidy(run_dir)?;
     Ok(Some(done))
 }
 
-fn finished(losses: Losses, outcome: &Outcome, before: Vec<LayerLook>) -> Trained {
+fn finished(outcome: &Outcome, before: Vec<LayerLook>) -> Trained {
     Trained {
-        seconds: losses.kept.seconds,
-        losses: losses.kept.losses,
+        seconds: outcome.step_seconds,
+        losses: outcome.losses.clone(),
         evaluations: outcome.evaluations.iter().map(|e| (e.step, e.scores.clone())).collect(),
         holds_step: outcome.holds_step,
         tokens_per_second: outcome.tokens_per_second(),
@@ -207,54 +199,4 @@ fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, Error> {
     let value = sibo_files::json::read(path)?;
     serde_json::from_value(value)
         .map_err(|e| Error::Syntax { place: path.display().to_string(), message: e.to_string() })
-}
-
-/// Losses and seconds of the steps done; on disk whenever a checkpoint is.
-struct Losses {
-    path: PathBuf,
-    kept: Kept,
-    failure: Option<Error>,
-}
-
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct Kept {
-    losses: Vec<f64>,
-    /// Seconds of all steps up to each.
-    seconds: f64,
-}
-
-impl Losses {
-    fn go_on(run_dir: &Path, step: usize) -> Result<Self, Error> {
-        let path = run_dir.join(LOSSES);
-        let mut kept = match step > 0 && path.is_file() {
-            true => read::<Kept>(&path)?,
-            false => Kept::default(),
-        };
-        kept.losses.truncate(step);
-        Ok(Losses { path, kept, failure: None })
-    }
-
-    fn hear(&mut self, event: &Event<'_>) {
-        match event {
-            Event::Step(step) => {
-                self.kept.losses.push(step.loss);
-                self.kept.seconds += step.seconds;
-            }
-            Event::Checkpoint { .. } => {
-                if let Err(error) = self.write() {
-                    self.failure = Some(error);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn write(&self) -> Result<(), Error> {
-        let text = serde_json::to_string(&self.kept).map_err(|e| Error::Refused(e.to_string()))?;
-        Ok(sibo_files::write(&self.path, text.as_bytes())?)
-    }
-
-    fn failure(&mut self) -> Result<(), Error> {
-        self.failure.take().map_or(Ok(()), Err)
-    }
 }

@@ -320,6 +320,11 @@ fn records_become_scores_comparisons_and_signs() {
     let signs = signs_of(&records, "lambda 0", "lambda 0.4", None);
     let text: Vec<String> = signs.iter().map(ToString::to_string).collect();
     assert!(text[0].starts_with("lambda may be too high"), "{text:?}");
+    // One that stalls the training is not too low; one that changes nothing is.
+    assert!(text.iter().all(|t| !t.starts_with("lambda may be too low to act")), "{text:?}");
+    records.iter_mut().for_each(|record| record.losses = vec![0.7, 0.5, 0.3]);
+    let text: Vec<String> =
+        signs_of(&records, "lambda 0", "lambda 0.4", None).iter().map(ToString::to_string).collect();
     assert!(text.iter().any(|t| t.starts_with("lambda may be too low to act")), "{text:?}");
 }
 

@@ -25,6 +25,10 @@ pub struct State {
     pub evaluations: Vec<EvalRecord>,
     /// All looks at the tokens so far.
     pub looks: Vec<LookRecord>,
+    /// The loss of every step.
+    pub losses: Vec<f64>,
+    /// What all steps took.
+    pub seconds: f64,
     /// The instruction set that computed it.
     pub isa: String,
 }
@@ -90,6 +94,8 @@ impl State {
             "evaluations_since_best": self.since_best,
             "evaluations": self.evaluations,
             "looks": self.looks,
+            "losses": self.losses,
+            "seconds": self.seconds,
             "randomness": {
                 "order": "ChaCha8, keyed by seed and pass",
                 "dropout": "hash of seed, pass, row, layer, site, token, column",
@@ -121,9 +127,17 @@ impl State {
             best => Some(read_best(best).ok_or_else(|| bad("best"))?),
         };
         let evaluations = value["evaluations"].as_array().ok_or_else(|| bad("evaluations"))?;
+        let step = size(&value["step"]).ok_or_else(|| bad("step"))?;
+        let losses: Vec<f64> = value["losses"]
+            .as_array()
+            .and_then(|all| all.iter().map(Value::as_f64).collect())
+            .filter(|all: &Vec<f64>| all.len() == step)
+            .ok_or_else(|| bad("losses"))?;
         Ok(State {
             identity: value["identity"].clone(),
-            step: size(&value["step"]).ok_or_else(|| bad("step"))?,
+            step,
+            losses,
+            seconds: value["seconds"].as_f64().ok_or_else(|| bad("seconds"))?,
             best,
             since_best: size(&value["evaluations_since_best"])
                 .ok_or_else(|| bad("evaluations_since_best"))?,

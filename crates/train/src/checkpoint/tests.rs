@@ -29,6 +29,8 @@ fn state(step: usize) -> State {
             }],
             seconds: 0.25,
         }],
+        losses: (0..step).map(|i| 1.0 / (3 + i) as f64).collect(),
+        seconds: 0.1 + 0.2,
         isa: "scalar".into(),
     }
 }

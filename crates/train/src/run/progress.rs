@@ -55,6 +55,8 @@ impl Run<'_> {
         self.since_best = state.since_best;
         self.evaluations = state.evaluations;
         self.looks = state.looks;
+        self.losses = state.losses;
+        self.step_seconds = state.seconds;
         self.check_best_is_there()?;
         let isa = sibo_kernels::isa::isa().name();
         let other = (state.isa != isa).then(|| {
@@ -156,6 +158,8 @@ impl Run<'_> {
             steps: self.step,
             total_steps: self.total,
             records: std::mem::take(&mut self.records),
+            losses: std::mem::take(&mut self.losses),
+            step_seconds: self.step_seconds,
             evaluations: std::mem::take(&mut self.evaluations),
             looks: std::mem::take(&mut self.looks),
             best: self.best.clone(),

@@ -62,6 +62,8 @@ fn resumed_equals_whole(make: fn() -> Model, data: &Dataset, held: &Validation<'
     let mut resumed = make();
     let out = go(&mut resumed, data, Some(held), &settings, from.as_ref(), None).unwrap();
     assert_eq!(bits(&resumed), bits(&whole));
+    assert_eq!((out.losses.len(), &out.losses), (out.steps, &expected.losses));
+    assert!(out.step_seconds > out.records.iter().map(|r| r.seconds).sum::<f64>());
     assert_eq!((out.end, out.best, out.holds_step), (expected.end, expected.best, expected.holds_step));
     let values = |o: &[EvalRecord]| o.iter().map(|e| (e.step, e.scores.clone(), e.best)).collect::<Vec<_>>();
     assert_eq!(values(&out.evaluations), values(&expected.evaluations));
