@@ -112,7 +112,6 @@ impl Attention {
             &saved.q,
             &saved.k,
             &saved.v,
-            &saved.o,
             &saved.lse,
             &do_,
             drop.as_ref(),

@@ -173,7 +173,7 @@ fn fast_equals_naive() {
                 x.row_mut(0).fill(0.0);
                 x.row_mut(t - 1).fill(0.0);
             }
-            backward(&s, &seqs, &q, &k, &v, &o, &lse, &do_, drop.as_ref(), &mut dq, &mut dk, &mut dv);
+            backward(&s, &seqs, &q, &k, &v, &lse, &do_, drop.as_ref(), &mut dq, &mut dk, &mut dv);
             [o.data(), dq.data(), dk.data(), dv.data()].concat()
         };
         everywhere(run, |isa, out| {
@@ -184,6 +184,39 @@ fn fast_equals_naive() {
             {
                 assert_close(&format!("{isa} {s:?} {name}"), &out[at..at + n], expected, 5e-6);
                 at += n;
+            }
+        });
+    }
+}
+
+/// Where one key has all the weight its score has no gradient, not a small one: the optimiser divides by its size.
+#[test]
+fn a_score_that_decides_nothing_has_no_gradient() {
+    let whole = |_: usize, _: usize, _: usize| 1.0;
+    for (c, causal) in [(48, true), (33, false), (64, true)] {
+        let s = shape(2, 1, c, causal);
+        // The first query of a causal row sees one key; of the others nearly all weight lies on one.
+        let seqs = [Seq { start: 0, len: 1 }, Seq { start: 1, len: 1 }, Seq { start: 2, len: 5 }];
+        let [mut q, do_] = [1, 2].map(|i| noise_rows(7, 2 * c, i));
+        q.data_mut().iter_mut().for_each(|v| *v *= 9.0);
+        let [k, v] = [3, 4].map(|i| noise_rows(7, c, i));
+        let [wq, wk, wv, wo] = [&q, &k, &v, &do_].map(|x| wide(x.data()));
+        let [expected, _, _] = naive_backward(&s, &seqs, [&wq, &wk, &wv, &wo], &whole);
+        let run = || {
+            let (mut o, mut lse) = (Rows::zeros(7, 2 * c), vec![f32::NAN; 14]);
+            forward(&s, &seqs, &q, &k, &v, None, &mut o, &mut lse);
+            let [mut dq, mut dk, mut dv] = [2 * c, c, c].map(|width| Rows::zeros(7, width));
+            backward(&s, &seqs, &q, &k, &v, &lse, &do_, None, &mut dq, &mut dk, &mut dv);
+            assert!(dk.data()[..2 * c].iter().all(|d| *d == 0.0), "dk");
+            dq.data().to_vec()
+        };
+        everywhere(run, |isa, dq| {
+            let alone = if causal { 3 } else { 2 };
+            assert!(dq[..alone * 2 * c].iter().all(|d| *d == 0.0), "{isa}, {c}: dq of one key");
+            for (r, (dq, expected)) in dq.chunks(c).zip(expected.chunks(c)).enumerate().skip(2 * alone) {
+                let size = expected.iter().fold(0.0f64, |m, e| m.max(e.abs()));
+                let off = dq.iter().zip(expected).fold(0.0f64, |m, (d, e)| m.max((f64::from(*d) - e).abs()));
+                assert!(size > 0.0 && off < 2e-5 * size, "{isa}, {c}, row {r}: {off} off, of {size}");
             }
         });
     }
