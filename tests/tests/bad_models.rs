@@ -281,6 +281,20 @@ fn keys_that_change_a_number_are_implemented_or_refused_by_name() {
         ("bert-pooler", "is_decoder", json!(true), &["is_decoder", "false is"]),
         ("bert-pooler", "pruned_heads", json!({"0": [1]}), &["pruned_heads"]),
         ("bert-pooler", "problem_type", json!("multi_label_classification"), &["problem_type"]),
+        (
+            "bert-classifier",
+            "problem_type",
+            json!("regression"),
+            &["problem_type", "regression of 5 numbers"],
+        ),
+        (
+            "roberta-regression",
+            "problem_type",
+            json!("single_label_classification"),
+            &["problem_type", "of one label"],
+        ),
+        ("roberta-bare", "pad_token_id", json!(-1), &["pad_token_id", "positions are counted from it"]),
+        ("roberta-bare", "pad_token_id", json!(null), &["pad_token_id", "positions are counted from it"]),
         ("bert-pooler", "hidden_dropout_prob", json!(-0.1), &["hidden_dropout_prob", "0 <= p < 1"]),
         (
             "bert-pooler",
@@ -314,6 +328,39 @@ fn both_words_for_rotary_positions_are_read_as_transformers_does() {
     assert_eq!(spec(plain.clone(), linear), expected, "the older word counts");
     assert_eq!(spec(plain.clone(), json!({})), spec(plain.clone(), json!(null)), "an empty one says nothing");
     assert_ne!(spec(plain, json!(null)), expected);
+}
+
+#[test]
+fn words_that_transformers_fills_in_are_filled_in() {
+    let arch = |name: &str, keys: &[(&str, serde_json::Value)]| {
+        let folder = Scratch::model(name);
+        folder.json("config.json", |c| keys.iter().for_each(|(key, value)| c[*key] = value.clone()));
+        Model::load(folder.path(), &LoadOptions::default())
+            .unwrap_or_else(|e| panic!("{e}"))
+            .model
+            .arch()
+            .clone()
+    };
+    // torch's padding_idx of -1 is the last row.
+    let bert = arch("bert-bare", &[("pad_token_id", json!(-1))]);
+    assert_eq!(bert.padding.map(|id| id as usize), Some(bert.vocab - 1));
+    let window = |keys: &[(&str, serde_json::Value)]| {
+        let usual =
+            [("sliding_window", json!(4)), ("use_sliding_window", json!(true)), ("layer_types", json!(null))];
+        arch("qwen2", &[&usual, keys].concat()).window
+    };
+    assert_eq!(window(&[("max_window_layers", json!(0))]), Some(4));
+    assert_eq!(window(&[("max_window_layers", json!(9))]), None, "no layer is beyond the ninth");
+    assert_eq!(window(&[("layer_types", json!(["full_attention", "full_attention"]))]), None);
+    assert_eq!(window(&[("layer_types", json!(["full_attention", "sliding_attention"]))]), Some(4));
+    let long = json!({"rope_type": "llama3", "factor": 2.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "rope_theta": 700.0,
+        "original_max_position_embeddings": 64});
+    let beside = |n: serde_json::Value| {
+        arch("llama-gqa", &[("rope_parameters", long.clone()), ("original_max_position_embeddings", n)])
+            .positions
+    };
+    assert_ne!(beside(json!(16)), beside(json!(null)), "the word beside the object goes first");
+    assert_eq!(beside(json!(64)), beside(json!(null)));
 }
 
 #[test]

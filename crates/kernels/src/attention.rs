@@ -212,13 +212,14 @@ fn check_cached(shape: &AttnShape, seqs: &[CachedSeq], rows: usize) {
 }
 
 /// The gradients of [`forward`], overwritten for the rows of all sequences: do_, dq (T, H * C); dk,
-/// dv (T, G * C). q, k, v, lse, drop as they were there.
+/// dv (T, G * C). q, k, v, o, lse, drop as they were there.
 pub fn backward(
     shape: &AttnShape,
     seqs: &[Seq],
     q: &Rows,
     k: &Rows,
     v: &Rows,
+    o: &Rows,
     lse: &[f32],
     do_: &Rows,
     drop: Option<&Mask>,
@@ -227,7 +228,7 @@ pub fn backward(
     dv: &mut Rows,
 ) {
     shape.check(q);
-    for (name, x) in [("do_", do_), ("dq", &*dq)] {
+    for (name, x) in [("o", o), ("do_", do_), ("dq", &*dq)] {
         same_shape("q", q, name, x);
     }
     for (name, x) in [("v", v), ("dk", &*dk), ("dv", &*dv)] {
@@ -242,6 +243,7 @@ pub fn backward(
     }
     let isa = isa();
     let gradients = Gradients {
+        o,
         lse,
         do_,
         dq: Shared::new(dq.data_mut(), q.width()),

@@ -112,6 +112,7 @@ impl Attention {
             &saved.q,
             &saved.k,
             &saved.v,
+            &saved.o,
             &saved.lse,
             &do_,
             drop.as_ref(),

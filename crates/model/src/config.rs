@@ -117,7 +117,7 @@ impl ConfigReader {
         self.rest.remove(key).filter(|v| !v.is_null())
     }
 
-    fn typed<T>(
+    pub(crate) fn typed<T>(
         &mut self,
         key: &str,
         what: &str,
@@ -183,9 +183,9 @@ impl ConfigReader {
     }
 
     /// The row of a table of `rows` that a padding token has: as for torch's `padding_idx`, -1 is the last one.
-    pub(crate) fn padding(&mut self, rows: usize) -> Result<Option<u32>, Error> {
+    pub(crate) fn padding(&mut self, rows: usize, absent: Option<u32>) -> Result<Option<u32>, Error> {
         let last = self.rest.get("pad_token_id").and_then(Value::as_i64) == Some(-1);
-        let id = self.token("pad_token_id", None)?;
+        let id = self.token("pad_token_id", absent)?;
         Ok(if last { u32::try_from(rows - 1).ok() } else { id })
     }
 
@@ -216,6 +216,11 @@ impl ConfigReader {
     }
 
     /// Whether the list at `key` holds `word`.
+    /// Whether a key says anything.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.rest.get(key).is_some_and(|v| !v.is_null())
+    }
+
     pub(crate) fn mentions(&mut self, key: &str, word: &str) -> bool {
         self.take(key)
             .and_then(|v| v.as_array().map(|l| l.iter().any(|x| x.as_str() == Some(word))))
@@ -241,7 +246,7 @@ impl ConfigReader {
             return Err(self.error("pruned_heads", "pruned heads are not implemented; an empty map is"));
         }
         let labels = self.classes();
-        self.refuse_multi_label()?;
+        self.check_problem(labels)?;
         match self.architecture.clone().unwrap_or_default().as_str() {
             "" => Ok(HeadKind::None),
             a if a.ends_with("ForSequenceClassification") => Ok(HeadKind::Classes(labels)),
@@ -272,14 +277,39 @@ impl ConfigReader {
         listed.or(counted).unwrap_or(2)
     }
 
-    fn refuse_multi_label(&mut self) -> Result<(), Error> {
-        match self.take("problem_type") {
-            Some(v) if v == "multi_label_classification" => Err(self.error(
-                "problem_type",
-                "multi_label_classification is not implemented; one label a row or one number is",
-            )),
-            _ => Ok(()),
+    fn check_problem(&mut self, labels: usize) -> Result<(), Error> {
+        let reason = match (self.take("problem_type").as_ref().and_then(Value::as_str), labels) {
+            (Some("multi_label_classification"), _) => {
+                "multi_label_classification is not implemented; one label a row or one number is".into()
+            }
+            (Some("regression"), 2..) => {
+                format!("regression of {labels} numbers is not implemented; of one (num_labels 1) it is")
+            }
+            (Some("single_label_classification"), 1) => {
+                "single_label_classification of one label decides nothing; one number is a regression".into()
+            }
+            _ => return Ok(()),
+        };
+        Err(self.error("problem_type", reason))
+    }
+
+    /// The object about rotary positions, and its key. As transformers 5 reads both: the older word counts, and the newer
+    /// one's rope_theta is not looked at.
+    fn rope_object(&mut self, theta: Option<f64>) -> Result<Option<(&'static str, Value)>, Error> {
+        let newer = self.take("rope_parameters");
+        let older = self.take("rope_scaling").filter(|v| v.as_object().is_none_or(|o| !o.is_empty()));
+        if let (Some(older), Some(newer)) = (&older, &newer) {
+            let of = |v: &Value| v.get("rope_theta").and_then(Value::as_f64);
+            let (own, lost) = (of(older).or(theta).unwrap_or(THETA), of(newer));
+            if lost.is_some_and(|lost| lost != own) {
+                let reason = format!(
+                    "stands beside rope_parameters with another rope_theta ({own} here); write all of it into one of them"
+                );
+                return Err(self.error("rope_scaling", reason));
+            }
         }
+        let older = older.map(|object| ("rope_scaling", object));
+        Ok(older.or(newer.map(|object| ("rope_parameters", object))))
     }
 
     /// `rope_parameters` (transformers 5) or `rope_theta` with `rope_scaling` (4).
@@ -295,21 +325,8 @@ impl ConfigReader {
             );
         }
         let theta = self.typed("rope_theta", "a number above zero", |v| v.as_f64().filter(|t| *t > 0.0))?;
-        let newer = self.take("rope_parameters");
-        let older = self.take("rope_scaling").filter(|v| v.as_object().is_none_or(|o| !o.is_empty()));
-        // As transformers 5 reads both: the older word counts, and the newer one's rope_theta is not looked at.
-        let key = if older.is_some() { "rope_scaling" } else { "rope_parameters" };
-        if let (Some(older), Some(newer)) = (&older, &newer) {
-            let of = |v: &Value| v.get("rope_theta").and_then(Value::as_f64);
-            let (own, lost) = (of(older).or(theta).unwrap_or(THETA), of(newer));
-            if lost.is_some_and(|lost| lost != own) {
-                let reason = format!(
-                    "stands beside rope_parameters with another rope_theta ({own} here); write all of it into one of them"
-                );
-                return Err(self.error(key, reason));
-            }
-        }
-        let Some(object) = older.or(newer) else {
+        let beside = self.optional_size("original_max_position_embeddings")?;
+        let Some((key, object)) = self.rope_object(theta)? else {
             return Ok(RopeSpec {
                 style,
                 rotary_dim: head_dim,
@@ -333,7 +350,9 @@ impl ConfigReader {
         if number("partial_rotary_factor").is_some_and(|f| f != 1.0) {
             return Err(self.error(key, "partial_rotary_factor is not implemented for this family; 1 is"));
         }
-        let original = number("original_max_position_embeddings").map_or(max_positions, |n| n as usize);
+        // The word beside the object goes before the one in it, as for transformers.
+        let within = number("original_max_position_embeddings").map(|n| n as usize);
+        let original = beside.or(within).unwrap_or(max_positions);
         let named = |name: &str| object.get(name).filter(|v| !v.is_null());
         let kind = named("rope_type").or(named("type"));
         if let Some(other) = kind.filter(|kind| !kind.is_string()) {

@@ -146,7 +146,7 @@ impl Adapter {
         adapter.train_base(shape, base)?;
         if !config.sibo.is_plain() && adapter.injected.is_empty() {
             return Err(Error::Refused(format!(
-                "lambda is above zero, but SIBO enters none of the branches ({}): none reads a state of width {} inside a layer under this placement. \
+                "lambda is above zero, but SIBO enters none of the branches ({}): none reads a state of width {} inside a layer under this placement, or lambda is 0 in the layers of those that do. \
                  Target query, key, value or the FFN's first linears, or set lambda to 0.",
                 adapter.plain.join(", "),
                 shape.width

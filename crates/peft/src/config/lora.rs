@@ -62,6 +62,21 @@ impl Default for LoraConfig {
     }
 }
 
+/// What PEFT refuses, for it would do nothing.
+fn check_layers(config: &LoraConfig, place: &str) -> Result<(), Error> {
+    let LayerChoice { layers, patterns } = &config.layers;
+    if !layers.is_empty() && matches!(config.targets, Targets::Pattern(_) | Targets::AllLinear) {
+        let reason =
+            "goes with target_modules as a list of names only; write the layers into the regular expression";
+        return Err(Error::key(place, "layers_to_transform", reason));
+    }
+    if !patterns.is_empty() && layers.is_empty() {
+        let reason = "says where a layer's number stands, and does nothing without layers_to_transform";
+        return Err(Error::key(place, "layers_pattern", reason));
+    }
+    Ok(())
+}
+
 impl LoraConfig {
     /// s for a module with this rank and alpha.
     pub fn scale(&self, rank: usize, alpha: f64) -> f32 {
@@ -96,6 +111,7 @@ impl LoraConfig {
             bias: read_bias(reader)?,
             init: read_init(reader)?,
         };
+        check_layers(&config, reader.place())?;
         // `fan_in_fan_out` is for GPT-2's Conv1D (PEFT resets it on a linear); the others are read only
         // beside an initialisation or a variant that is refused by its own key.
         reader.ignore(&[

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 pub(super) const MAX_INNER: usize = 1 << 16;
 
 /// Options of PEFT's LoRA that are another function and close to the name of one that is here.
-const PEFT_ONLY: [&str; 4] = ["use_dora", "use_qalora", "use_bdlora", "lora_bias"];
+const PEFT_ONLY: [&str; 5] = ["use_dora", "use_qalora", "use_bdlora", "lora_bias", "velora_config"];
 
 /// The object's remaining keys and the place that errors name.
 pub(super) struct Reader {

@@ -83,6 +83,11 @@ fn every_option_that_changes_a_number_is_refused_by_name() {
         assert!(error.contains(&format!("`{key}`")), "{key}: {error}");
     }
     assert!(refused(json!({"peft_type": "LORA", "lora_alhpa": 3})).contains("did you mean `lora_alpha`"));
+    let all =
+        refused(json!({"peft_type": "LORA", "target_modules": "all-linear", "layers_to_transform": [1]}));
+    assert!(all.contains("`layers_to_transform`") && all.contains("a list of names"), "{all}");
+    let pattern = refused(json!({"peft_type": "LORA", "target_modules": ["q_proj"], "layers_pattern": "h"}));
+    assert!(pattern.contains("`layers_pattern`") && pattern.contains("layers_to_transform"), "{pattern}");
     let dora = refused(json!({"peft_type": "LORA", "use_dora": true}));
     assert!(dora.contains("`use_dora`: true is not supported") && !dora.contains("did you mean"), "{dora}");
     assert!(refused(json!({"peft_type": "IA3"})).contains("IA3 is not supported"));
