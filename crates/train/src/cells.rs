@@ -24,7 +24,8 @@ pub use record::{Judged, LayerLook, Log, Record};
 pub use run::{Now, TRAINED, Watch};
 pub use sources::Sources;
 pub use summary::{
-    ArmScore, Pairing, Question, expect, expect_of_likelihoods, question, scores, signs_of, verdicts,
+    ArmScore, Pairing, Question, diverged, expect, expect_of_likelihoods, question, scores, signs_of,
+    verdicts,
 };
 
 use crate::Error;

@@ -58,15 +58,15 @@ pub enum Error {
         /// One line for each tensor.
         report: String,
     },
-    /// A loss or gradient that is no number.
+    /// A run that diverged: a loss or gradient that is no number, or updates that left no gradient at all.
     #[error(
-        "step {step}: {what} is not finite on rows {rows}; {checkpoint}. A lower learning_rate, a smaller max_grad_norm or compute = \"f32\" usually helps."
+        "step {step}: {what} on rows {rows}; {checkpoint}. A lower learning_rate, a smaller max_grad_norm or compute = \"f32\" usually helps."
     )]
     NotFinite {
         /// The step, from 1.
         step: usize,
-        /// The loss, or the gradient.
-        what: &'static str,
+        /// What happened, with its verb.
+        what: String,
         /// Ids of the rows, separated by commas.
         rows: String,
         /// Where the last good state lies, in words.

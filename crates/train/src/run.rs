@@ -193,16 +193,20 @@ impl<'a> Run<'a> {
             let out = self.model.forward_backward(&batch, &labels, scale, Some(dropout), self.recompute);
             self.model.check_base()?;
             if !out.loss_sum.is_finite() {
-                return Err(self.not_finite("the loss", micro));
+                return Err(self.diverged("the loss is not finite", micro));
             }
             loss_sum += out.loss_sum;
             tokens += batch.tokens();
         }
         let lr = training.learning_rate * self.schedule.factor(self.step);
+        if let Some(name) = self.guard.vanished(self.model.params()) {
+            let what = format!("the first update left `{name}` without any gradient");
+            return Err(self.diverged(&what, &rows.micro.concat()));
+        }
         self.guard.check(self.step + 1, self.model.params())?;
         let grad_norm = self.clip();
         if !grad_norm.is_finite() {
-            return Err(self.not_finite("the gradient", &rows.micro.concat()));
+            return Err(self.diverged("the gradient is not finite", &rows.micro.concat()));
         }
         self.optimiser.step(self.model.params_mut(), lr);
         self.guard.updated(lr);
@@ -255,7 +259,7 @@ impl<'a> Run<'a> {
         self.records.push(record);
     }
 
-    fn not_finite(&self, what: &'static str, rows: &[usize]) -> Error {
+    fn diverged(&self, what: &str, rows: &[usize]) -> Error {
         let id = |i: &usize| match self.data.origin(self.data.rows[*i].row.sample) {
             (id, place) if self.data.parts.len() > 1 => format!("{id} of {place}"),
             (id, _) => id.to_string(),
@@ -265,7 +269,7 @@ impl<'a> Run<'a> {
             Some(c) => format!("the last good checkpoint is {} (step {})", c.folder.display(), c.step),
             None => "no checkpoint was written yet".into(),
         };
-        Error::NotFinite { step: self.step + 1, what, rows: ids.join(", "), checkpoint }
+        Error::NotFinite { step: self.step + 1, what: what.into(), rows: ids.join(", "), checkpoint }
     }
 
     fn evaluate(&mut self) -> Result<(), Error> {

@@ -64,6 +64,15 @@ pub enum Sign {
     },
     /// lambda is above zero and no branch reads h0.
     NoSite,
+    /// Runs whose loss or a gradient stopped being a number.
+    Diverged {
+        /// How many, of how many.
+        runs: usize,
+        /// All runs of the configuration.
+        of: usize,
+        /// What happened to the first.
+        first: String,
+    },
     /// The difference in score cannot be told from chance.
     WithinNoise {
         /// The difference.
@@ -99,6 +108,10 @@ impl fmt::Display for Sign {
             Sign::NoSite => write!(
                 f,
                 "no site is injected: no trained branch reads a state as wide as h0 under this placement, so lambda changes nothing"
+            ),
+            Sign::Diverged { runs, of, first } => write!(
+                f,
+                "{runs} of {of} runs diverged ({first}), and means and differences are of the others alone; try a lower learning rate"
             ),
             Sign::WithinNoise { difference, interval: (low, high) } => write!(
                 f,

@@ -98,13 +98,16 @@ impl Choice {
     fn rank(&self, records: &[Record], arm: &str) -> [f64; 2] {
         // What is no number is the worst.
         let worst = |value: f64| if value.is_nan() { f64::NEG_INFINITY } else { value };
-        [self.mean(records, arm), Choice::Loss.mean(records, arm)].map(worst)
+        match has_diverged(records, arm) {
+            true => [f64::NEG_INFINITY; 2],
+            false => [self.mean(records, arm), Choice::Loss.mean(records, arm)].map(worst),
+        }
     }
 
-    /// The best of these arms; the first of those that are equal in both.
+    /// The best of these arms of which no run diverged; the first of those that are equal in both.
     fn best<'a>(&self, records: &[Record], arms: impl Iterator<Item = &'a Arm>) -> Option<&'a Arm> {
         let mut best: Option<(&Arm, [f64; 2])> = None;
-        for arm in arms {
+        for arm in arms.filter(|arm| !has_diverged(records, &arm.name)) {
             let rank = self.rank(records, &arm.name);
             if best.is_none_or(|(_, b)| order(&rank, &b).is_gt()) {
                 best = Some((arm, rank));
@@ -112,6 +115,10 @@ impl Choice {
         }
         best.map(|b| b.0)
     }
+}
+
+fn has_diverged(records: &[Record], arm: &str) -> bool {
+    records.iter().any(|r| r.arm == arm && r.diverged.is_some())
 }
 
 fn order(a: &[f64; 2], b: &[f64; 2]) -> Ordering {
@@ -133,7 +140,7 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     facts.extend(study.announce(&cells, &log, app)?);
     facts.extend(suggested.iter().map(|s| ("Suggested lambda".to_string(), s.sentence.clone())));
     let records = study.run(&cells, &mut log, app)?;
-    let winner = choice.best(&records, arms.iter()).ok_or_else(|| usage("there is no combination to try"))?;
+    let winner = choice.best(&records, arms.iter()).ok_or_else(|| all_diverged(&records))?;
     let plain = choice.best(&records, arms.iter().filter(|a| is_plain(&a.value)));
     let boosted = choice.best(&records, arms.iter().filter(|a| !is_plain(&a.value)));
     app.out.note(format!("chosen by validation {}: {}; now the test rows, once", choice.name(), winner.name));
@@ -165,6 +172,15 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     study::tell(&study, &finding, &shown, app)?;
     app.out.note(format!("The winner as a recipe: sibo train {}", file.display()));
     Ok(())
+}
+
+fn all_diverged(records: &[Record]) -> anyhow::Error {
+    let first = records.iter().find_map(|r| Some((r, r.diverged.as_ref()?)));
+    let first = first.map(|(r, why)| format!("; {}, seed {}: {why}", r.arm, r.seed)).unwrap_or_default();
+    anyhow::anyhow!(
+        "every combination has a run that diverged, so none can be chosen{first}. Try lower learning rates: --set-grid \
+         learning_rate=A,B"
+    )
 }
 
 /// The methods that were tried, each once.
@@ -356,10 +372,10 @@ fn halve(
                 ranked.push(out.remove(at));
             }
         }
-        dropped.extend(
-            out.into_iter()
-                .map(|(rank, a)| format!("{} after {steps} steps, {:.4}", a.name, choice.shown(rank[0]))),
-        );
+        dropped.extend(out.into_iter().map(|(rank, a)| match rank[0].is_finite() {
+            true => format!("{} after {steps} steps, {:.4}", a.name, choice.shown(rank[0])),
+            false => format!("{} after {steps} steps, diverged", a.name),
+        }));
         arms = ranked.into_iter().map(|r| r.1).collect();
     }
     Ok(arms)
@@ -369,7 +385,7 @@ fn halve(
 fn charts(args: &Args, arms: &[Arm], records: &[Record], choice: &Choice) -> Vec<Block> {
     let lambda = |arm: &Arm| arm.value.pointer("/adapter/sibo/lambda").and_then(Value::as_f64);
     let mut lines: Vec<(String, Vec<Point>)> = Vec::new();
-    for arm in arms {
+    for arm in arms.iter().filter(|arm| !has_diverged(records, &arm.name)) {
         let Some(x) = lambda(arm) else { continue };
         let name = arm.name.rsplit_once(", lambda ").map_or("mean of the seeds", |(rest, _)| rest);
         let sign = if matches!(choice, Choice::Loss) { -1.0 } else { 1.0 };

@@ -310,16 +310,17 @@ impl Derived {
     }
 }
 
-/// Every number that the first record has, and with it all.
+/// Every number that the first record has, and with it all that did not diverge.
 pub(crate) fn questions(records: &[Record]) -> Vec<Question> {
-    records.first().map(|r| r.judged.iter().map(cells::question).collect()).unwrap_or_default()
+    let first = records.iter().find(|r| r.diverged.is_none());
+    first.map(|r| r.judged.iter().map(cells::question).collect()).unwrap_or_default()
 }
 
 /// Comparisons and signs.
 pub(crate) fn derive(records: &[Record], pairs: &[Pairing]) -> anyhow::Result<Derived> {
     let questions = questions(records);
     let comparisons = cells::verdicts(records, pairs, &questions, &CompareOptions::default())?;
-    let mut signs: Vec<(String, Sign)> = Vec::new();
+    let mut signs = cells::diverged(records);
     for (at, Pairing { a, b }) in pairs.iter().enumerate() {
         // An arm is held against its plain method first; against a baseline, a loss or similarity says nothing.
         let first = pairs[..at].iter().all(|p| p.b != *b);
@@ -339,7 +340,10 @@ pub(crate) fn sentence(study: &Study, derived: &Derived, pair: &Pairing) -> Stri
         derived.comparisons.iter().find(own).map(|(_, c)| c)
     };
     match study.tasks.as_slice() {
-        [] | [_] => of(&study.task_names()).map(|c| capital(&c.to_string())).unwrap_or_default(),
+        [] | [_] => match of(&study.task_names()) {
+            Some(comparison) => capital(&comparison.to_string()),
+            None => format!("No seed has a run of {} and one of {} that did not diverge", pair.a, pair.b),
+        },
         several => over_tasks(several.iter().filter_map(|task| Some((task.name(), of(task.name())?))), pair),
     }
 }

@@ -13,10 +13,10 @@ use sibo_train::cells::{self, Question, Record};
 /// Parts of a run over which a loss curve is averaged.
 const SMOOTHING_PARTS: usize = 12;
 
-/// Arms in the order in which they first occur, each with its look.
+/// Arms with a run that has numbers, in the order in which they first occur, each with its look.
 fn arms(f: &Finding) -> Vec<(String, Tone)> {
     let mut names: Vec<&str> = Vec::new();
-    f.records.iter().for_each(|r| {
+    whole(f).for_each(|r| {
         if !names.contains(&r.arm.as_str()) {
             names.push(&r.arm)
         }
@@ -32,6 +32,11 @@ fn arms(f: &Finding) -> Vec<(String, Tone)> {
         }
     };
     names.iter().map(|n| (n.to_string(), tone(n))).collect()
+}
+
+/// The runs that have numbers.
+fn whole(f: &Finding) -> impl Iterator<Item = &Record> {
+    f.records.iter().filter(|r| r.diverged.is_none())
 }
 
 /// The whole page.
@@ -69,7 +74,9 @@ pub(super) fn document(study: &Study, f: &Finding, d: &Derived) -> Document {
 
 fn dots(f: &Finding, question: &Question, c: &Comparison) -> PairedDots {
     let tone = |name: &str| arms(f).into_iter().find(|(n, _)| n == name).map_or(Tone::Base, |a| a.1);
-    let seeds = f.records.iter().filter(|r| r.arm == c.a).map(|r| r.seed);
+    let both =
+        |seed: &u64| whole(f).filter(|r| r.seed == *seed && (r.arm == c.a || r.arm == c.b)).count() == 2;
+    let seeds = f.records.iter().filter(|r| r.arm == c.a).map(|r| r.seed).filter(both);
     let pairs = seeds.zip(c.a_by_seed.iter().zip(&c.b_by_seed));
     let i = c.interval();
     PairedDots {
@@ -125,12 +132,11 @@ fn smoothing(page: &mut Document, f: &Finding, d: &Derived) {
     let curve = |looks: &[cells::LayerLook]| -> Vec<(f64, f64)> {
         looks.iter().enumerate().map(|(l, look)| (l as f64, look.similarity)).collect()
     };
-    let base = f.records.first().map(|r| curve(&r.before)).unwrap_or_default();
+    let base = whole(f).next().map(|r| curve(&r.before)).unwrap_or_default();
     let mut series = vec![Series::new("before training", Tone::Base, base)];
     let mut rows: Vec<(String, Vec<f64>)> = Vec::new();
     for (arm, tone) in arms(f) {
-        let runs: Vec<Vec<(f64, f64)>> =
-            f.records.iter().filter(|r| r.arm == arm).map(|r| curve(&r.after)).collect();
+        let runs: Vec<Vec<(f64, f64)>> = whole(f).filter(|r| r.arm == arm).map(|r| curve(&r.after)).collect();
         let one = Series::over_runs(arm.clone(), tone, &runs);
         rows.push((arm, one.points.iter().map(|p| p.y).collect()));
         series.push(one);
@@ -185,7 +191,7 @@ fn over_training(f: &Finding) -> LineChart {
         r.looks.iter().filter_map(point).collect()
     };
     let one = |(arm, tone): (String, Tone)| {
-        let runs: Vec<Vec<(f64, f64)>> = f.records.iter().filter(|r| r.arm == arm).map(curve).collect();
+        let runs: Vec<Vec<(f64, f64)>> = whole(f).filter(|r| r.arm == arm).map(curve).collect();
         Series::over_runs(arm, tone, &runs)
     };
     LineChart {
@@ -222,7 +228,7 @@ fn losses(f: &Finding) -> LineChart {
     let window = (steps / SMOOTHING_PARTS).max(1);
     let curve = |r: &Record| r.losses.iter().enumerate().map(|(i, l)| (i as f64 + 1.0, *l)).collect();
     let one = |(arm, tone): (String, Tone)| {
-        let runs: Vec<Vec<(f64, f64)>> = f.records.iter().filter(|r| r.arm == arm).map(curve).collect();
+        let runs: Vec<Vec<(f64, f64)>> = whole(f).filter(|r| r.arm == arm).map(curve).collect();
         Series::over_runs(arm, tone, &runs).smoothed(window)
     };
     LineChart {
@@ -268,9 +274,13 @@ pub(super) fn results(study: &Study, f: &Finding, d: &Derived) -> Value {
                "verdict": c.verdict(), "sentence": c.to_string()})
     };
     let cell = |r: &Record| {
-        json!({"key": r.key, "training": r.training, "arm": r.arm, "seed": r.seed, "seconds": r.seconds,
+        let mut cell = json!({"key": r.key, "training": r.training, "arm": r.arm, "seed": r.seed, "seconds": r.seconds,
                "trained_numbers": r.trained_numbers, "peak_activations": r.peak_activations, "h0_ratio": r.h0_ratio,
-               "last_loss": r.losses.last(), "validation_loss": r.validation_loss(), "similarity": r.similarity()})
+               "last_loss": r.losses.last(), "validation_loss": r.validation_loss(), "similarity": r.similarity()});
+        if let Some(why) = &r.diverged {
+            cell["diverged"] = json!(why);
+        }
+        cell
     };
     json!({
         "title": f.title, "verdict": f.verdict, "recipe": study.recipe.to_value(), "seeds": study.seeds(),

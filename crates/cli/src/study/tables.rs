@@ -17,7 +17,12 @@ pub(super) const COMPARISONS_NOTE: &str = "Interval: as far as other rows (paire
 pub(super) fn scores(records: &[Record], question: &Question) -> Table {
     let all = cells::scores(records, question);
     let rows = all.first().map_or(0, |s| s.rows);
-    let seeds = all.first().map(|s| s.by_seed.iter().map(|v| v.0.to_string()).collect::<Vec<_>>());
+    let mut seeds: Vec<u64> = Vec::new();
+    for record in records {
+        if !seeds.contains(&record.seed) {
+            seeds.push(record.seed);
+        }
+    }
     let own = records.first().is_none_or(|r| r.learned(&question.task));
     let far = if own { "" } else { ", out of distribution" };
     let mut table =
@@ -25,7 +30,7 @@ pub(super) fn scores(records: &[Record], question: &Question) -> Table {
             .column(Column::text("configuration"))
             .column(Column::number("mean [95 %, seeds]", 4))
             .column(Column::number("deviation", 4))
-            .column(Column::text(format!("seeds {}", seeds.unwrap_or_default().join(", "))))
+            .column(Column::text(format!("seeds {}", listed(&seeds))))
             .column(Column::number("a run", 1).unit("s"))
             .column(Column::number("trained", 0));
     if question.metric.is_share() && all.iter().all(|s| s.by_seed.iter().all(|(_, value)| *value == 0.0)) {
@@ -50,7 +55,9 @@ pub(super) fn scores(records: &[Record], question: &Question) -> Table {
     for score in &all {
         let own: Vec<&Record> = records.iter().filter(|r| r.arm == score.arm).collect();
         let seconds = own.iter().map(|r| r.seconds).sum::<f64>() / own.len().max(1) as f64;
-        let by_seed: Vec<String> = score.by_seed.iter().map(|v| format!("{:.3}", v.1)).collect();
+        let of_seed = |seed: &u64| score.by_seed.iter().find(|v| v.0 == *seed).map(|v| v.1);
+        let shown = |value: Option<f64>| value.map_or("-".to_string(), |v| format!("{v:.3}"));
+        let by_seed: Vec<String> = seeds.iter().map(|seed| shown(of_seed(seed))).collect();
         let mean = match &score.interval {
             Some(i) => {
                 // Student's interval knows no bounds; the metric does.
@@ -70,6 +77,10 @@ pub(super) fn scores(records: &[Record], question: &Question) -> Table {
         if alone && score.mean == best { table.push_emphasised(row) } else { table.push(row) }
     }
     table
+}
+
+fn listed(seeds: &[u64]) -> String {
+    seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// An effect size that only rounding gives.

@@ -64,9 +64,12 @@ impl Watch {
                     return;
                 }
                 let value = record.judged.first().map(|j| format!("{} {:.4}", j.metric.name(), j.value));
-                let (value, time) = (value.unwrap_or_default(), number::duration(record.seconds));
-                self.meter
-                    .note(format!("cell {run} of {of}: {arm}, seed {seed}: {value}, trained in {time}"));
+                let time = number::duration(record.seconds);
+                let end = match &record.diverged {
+                    Some(why) => format!("diverged after {time}: {why}"),
+                    None => format!("{}, trained in {time}", value.unwrap_or_default()),
+                };
+                self.meter.note(format!("cell {run} of {of}: {arm}, seed {seed}: {end}"));
                 self.done += 1;
                 self.show(of);
             }

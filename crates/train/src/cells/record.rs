@@ -60,6 +60,10 @@ pub struct Record {
     /// which nothing can be said.
     #[serde(default, skip_serializing_if = "Sources::is_empty")]
     pub sources: Sources,
+    /// Why the cell has no numbers: its loss or a gradient stopped being one. A result, not a mistake of the study's:
+    /// the same cell would end so again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diverged: Option<String>,
 }
 
 /// One number of a cell, with the answers behind it.

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use sibo_model::Model;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 /// What a cell is at.
 #[derive(Debug)]
@@ -35,7 +36,7 @@ pub type Watch<'w> = &'w mut (dyn FnMut(Place<'_>, Now<'_>) + Send);
 pub const TRAINED: &str = "trained.json";
 
 /// What training leaves beside the adapter.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Trained {
     losses: Vec<f64>,
     evaluations: Vec<(usize, Vec<(String, f64)>)>,
@@ -55,7 +56,7 @@ struct Trained {
 
 pub(super) type Tell<'t> = &'t mut dyn FnMut(Now<'_>);
 
-/// One cell; none when the interruption came.
+/// One cell, which may have diverged; none when the interruption came.
 pub(super) fn run(
     cell: &Cell,
     sources: &[Found],
@@ -68,8 +69,18 @@ pub(super) fn run(
     own.recipe.output_dir = cell.run_dir(folder);
     let mut prepared = prepare::prepare(&own.recipe, &own.places, now)?;
     let rows = look_rows(&own, &prepared);
-    let Some(trained) = trained(&own, sources, &mut prepared, &rows, tell, interrupt)? else {
-        return Ok(None);
+    let began = Instant::now();
+    let trained = match trained(&own, sources, &mut prepared, &rows, tell, interrupt) {
+        Ok(Some(trained)) => trained,
+        Ok(None) => return Ok(None),
+        Err(Error::NotFinite { step, what, rows, .. }) => {
+            let why = format!("at step {step} {what} on rows {rows}");
+            let mut record = record(cell, &prepared.model, sources, Trained::default());
+            record.seconds = began.elapsed().as_secs_f64();
+            record.diverged = Some(why);
+            return Ok(Some(record));
+        }
+        Err(error) => return Err(error),
     };
     let mut judged = Vec::new();
     for judge in &own.judges {
@@ -87,20 +98,28 @@ pub(super) fn run(
         true => None,
         false => profile::injected_ratio(model, &rows[..rows.len().min(profile::SIZE_ROWS)], batch)?,
     };
-    Ok(Some(Record {
+    let branch_share = trained.branch_share.zip(branch_share(model, &rows, &own.recipe)?);
+    let after = look(model, &rows, batch)?;
+    let record = record(cell, model, sources, trained);
+    Ok(Some(Record { judged, h0_ratio, after, branch_share, ..record }))
+}
+
+/// What is known of a cell once it is trained, before it is judged and looked at.
+fn record(cell: &Cell, model: &Model, sources: &[Found], trained: Trained) -> Record {
+    Record {
         key: cell.key(),
         training: cell.training(),
         arm: cell.arm.clone(),
         seed: cell.recipe.seed,
         recipe: cell.identity(),
-        judged,
+        judged: vec![],
         trained_numbers: model.params().numbers(),
         injected: model.adapter().map_or(0, |a| a.injected.len()),
         sites: profile::injected_sites(model).into_iter().map(String::from).collect(),
-        h0_ratio,
-        after: look(model, &rows, batch)?,
+        h0_ratio: None,
+        after: vec![],
         looks: trained.looks,
-        branch_share: trained.branch_share.zip(branch_share(model, &rows, &own.recipe)?),
+        branch_share: None,
         losses: trained.losses,
         evaluations: trained.evaluations,
         holds_step: trained.holds_step,
@@ -109,7 +128,8 @@ pub(super) fn run(
         peak_activations: trained.peak_activations,
         before: trained.before,
         sources: sources::kept(sources),
-    }))
+        diverged: None,
+    }
 }
 
 fn look_rows(cell: &Cell, prepared: &Prepared) -> Vec<ProbeRow> {

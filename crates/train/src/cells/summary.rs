@@ -153,10 +153,31 @@ pub fn expect_of_likelihoods(rows: usize) -> Result<f64, Error> {
     Ok(stats::smallest_effect(rows, LEVEL, POWER)?)
 }
 
+/// The arms with runs that diverged.
+pub fn diverged(records: &[Record]) -> Vec<(String, Sign)> {
+    let mut all: Vec<(String, Sign)> = Vec::new();
+    for record in records {
+        let Some(why) = &record.diverged else { continue };
+        if all.iter().any(|(arm, _)| *arm == record.arm) {
+            continue;
+        }
+        let own = || records.iter().filter(|r| r.arm == record.arm);
+        let runs = own().filter(|r| r.diverged.is_some()).count();
+        let first = format!("seed {}: {why}", record.seed);
+        all.push((record.arm.clone(), Sign::Diverged { runs, of: own().count(), first }));
+    }
+    all
+}
+
 /// What a reader of arm `b` beside its plain arm `a` should know.
 pub fn signs_of(records: &[Record], a: &str, b: &str, comparison: Option<&Comparison>) -> Vec<Sign> {
-    let of = |arm: &str| records.iter().filter(|r| r.arm == arm).cloned().collect::<Vec<Record>>();
+    let whole = |r: &&Record| r.diverged.is_none();
+    let of =
+        |arm: &str| records.iter().filter(|r| r.arm == arm).filter(whole).cloned().collect::<Vec<Record>>();
     let (plain, sibo) = (of(a), of(b));
+    if sibo.is_empty() {
+        return vec![];
+    }
     let mean = |runs: &[Record], value: fn(&Record) -> Option<f64>| {
         let all: Option<Vec<f64>> = runs.iter().map(value).collect();
         all.filter(|v| !v.is_empty()).map(|v| v.iter().sum::<f64>() / v.len() as f64)

@@ -356,3 +356,37 @@ fn placements_that_cannot_be_say_why() {
         assert!(tried.contains(&name), "{name} is not in {tried:?}");
     }
 }
+
+#[test]
+fn a_cell_that_diverges_is_a_result_and_the_others_go_on() {
+    let place = Place::new();
+    let mut cells = place.cells();
+    let far = |cell: &mut Cell| {
+        cell.arm = "far".into();
+        let mut value = cell.recipe.to_value();
+        value["adapter"] = json!({"method": "pfeiffer", "bottleneck_size": 3});
+        crate::recipe::set(&mut value, "training.learning_rate=1e30").unwrap();
+        cell.recipe = Recipe::from_value("test", &value).unwrap();
+    };
+    far(&mut cells[1]);
+    let folder = place.folder("study");
+    let mut log = Log::open(&folder).unwrap();
+    let never = AtomicBool::new(false);
+    assert!(run_all(&cells, &folder, 0, &mut log, &mut |_, _| {}, &never, 1).unwrap());
+    let found = log.all(&cells).unwrap();
+    let why = found[1].diverged.as_deref().unwrap();
+    assert!(why.starts_with("at step ") && why.contains(" on rows "), "{why}");
+    assert!(found[1].judged.is_empty());
+    assert!([0, 2, 3].iter().all(|i| found[*i].diverged.is_none() && found[*i].judged.len() == 1));
+    let signs = diverged(&found);
+    assert_eq!(signs.len(), 1);
+    assert_eq!(signs[0].0, "far");
+    assert!(signs[0].1.to_string().contains("1 of 1 runs diverged (seed 3: at step"), "{}", signs[0].1);
+    // Kept, and not run again.
+    let mut again = 0;
+    let mut log = Log::open(&folder).unwrap();
+    let mut watch =
+        |_: crate::study::Place<'_>, now: Now<'_>| again += usize::from(!matches!(now, Now::Done(_, true)));
+    assert!(run_all(&cells, &folder, 0, &mut log, &mut watch, &never, 1).unwrap());
+    assert_eq!(again, 0);
+}

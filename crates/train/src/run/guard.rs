@@ -30,6 +30,14 @@ impl Guard {
         Ok(())
     }
 
+    /// The first tensor that had a gradient before the first update and has none after it: the update went so far that
+    /// the tensor decides nothing any more. That is a rate too high, where [`Guard::check`] finds what nothing reaches.
+    pub(super) fn vanished<'p>(&self, params: &'p Params) -> Option<&'p str> {
+        let asked = self.first_done && self.moved && !self.all_done;
+        let lost = |p: &&Param| !p.zero_grad_at_start && p.grad.iter().all(|g| *g == 0.0);
+        params.iter().find(|p| asked && lost(p)).map(|p| p.name.as_str())
+    }
+
     /// An update was made at this rate; the first of a warm-up moves nothing.
     pub(super) fn updated(&mut self, lr: f64) {
         self.moved |= lr > 0.0;
@@ -42,7 +50,8 @@ impl Guard {
 }
 
 fn fault(param: &Param, at_start: bool) -> Option<String> {
-    if let Some(at) = param.grad.iter().position(|g| !g.is_finite()) {
+    // Later ones are a run that diverges, which is told of the whole gradient.
+    if at_start && let Some(at) = param.grad.iter().position(|g| !g.is_finite()) {
         return Some(format!("`{}` is {} at place {at}", param.name, param.grad[at]));
     }
     let zero = param.grad.iter().all(|g| *g == 0.0);
@@ -84,9 +93,12 @@ mod tests {
         guard.updated(0.0);
         guard.check(2, &at_start).unwrap();
         guard.updated(3e-4);
+        assert_eq!(guard.vanished(&at_start), None);
+        assert_eq!(guard.vanished(&params(&[&[0.2], &[0.0]])), Some("t1"));
         let said = guard.check(3, &at_start).unwrap_err().to_string();
         assert!(said.contains("step 3") && said.contains("`t0`"), "{said}");
         guard.check(3, &params(&[&[0.1], &[0.7]])).unwrap();
         guard.check(4, &params(&[&[0.0], &[0.0]])).unwrap();
+        assert_eq!(guard.vanished(&params(&[&[0.0], &[0.0]])), None, "a loss may come to nothing later");
     }
 }
