@@ -49,6 +49,8 @@ pub struct Checkpoint {
     pub folder: PathBuf,
     /// Steps done.
     pub step: usize,
+    /// Why later ones were passed over: they cannot be read.
+    pub passed_over: Vec<String>,
 }
 
 /// Takes `run_dir` for a run and writes its `recipe.toml` (unless it goes on from a checkpoint); finds that checkpoint.
@@ -103,12 +105,28 @@ fn traces(run_dir: &Path) -> Vec<&'static str> {
     TRACES.into_iter().filter(|name| run_dir.join(name).exists()).collect()
 }
 
-/// The last whole checkpoint of a run.
+/// The last checkpoint of a run that can be read: a damaged one costs the steps since the one before it, not the run.
+///
+/// # Errors
+/// There are some, and none can be read.
 pub fn latest(run_dir: &Path) -> Result<Option<Checkpoint>, Error> {
-    Ok(list(run_dir)?.pop())
+    let mut passed_over = Vec::new();
+    for found in list(run_dir)?.into_iter().rev() {
+        match found.check() {
+            Ok(()) => return Ok(Some(Checkpoint { passed_over, ..found })),
+            Err(error) => passed_over.push(error.to_string()),
+        }
+    }
+    match passed_over.first() {
+        None => Ok(None),
+        Some(first) => Err(Error::Refused(format!(
+            "{first}\nNo checkpoint of this run can be used; remove {} and it begins anew",
+            run_dir.join(FOLDER).display()
+        ))),
+    }
 }
 
-/// All whole checkpoints of a run, oldest first.
+/// All checkpoints of a run, oldest first.
 pub fn list(run_dir: &Path) -> Result<Vec<Checkpoint>, Error> {
     let folder = run_dir.join(FOLDER);
     let entries = match std::fs::read_dir(&folder) {
@@ -123,7 +141,7 @@ pub fn list(run_dir: &Path) -> Result<Vec<Checkpoint>, Error> {
         // A folder that is being written has a dot before its name.
         let step = name.strip_prefix(PREFIX).and_then(|n| n.parse().ok());
         if let Some(step) = step {
-            found.push(Checkpoint { folder: entry.path(), step });
+            found.push(Checkpoint { folder: entry.path(), step, passed_over: vec![] });
         }
     }
     found.sort_by_key(|c| c.step);
@@ -155,7 +173,7 @@ pub fn save(
     for old in all.iter().take(surplus) {
         std::fs::remove_dir_all(&old.folder).map_err(|e| Error::io(&old.folder, "remove", e))?;
     }
-    Ok(Checkpoint { folder, step: state.step })
+    Ok(Checkpoint { folder, step: state.step, passed_over: vec![] })
 }
 
 /// Writes the model's adapter as a folder of its own, whole or not at all.
@@ -202,6 +220,22 @@ impl Checkpoint {
     pub fn state(&self) -> Result<State, Error> {
         let path = self.folder.join(STATE_FILE);
         State::from_json(&path.display().to_string(), &sibo_files::json::read(&path)?)
+    }
+
+    /// Whether its files are whole, by their own headers.
+    fn check(&self) -> Result<(), Error> {
+        let state = self.state()?;
+        if state.step != self.step {
+            let place = self.folder.join(STATE_FILE).display().to_string();
+            return Err(Error::key(
+                &place,
+                "step",
+                format!("{}, in the folder of step {}", state.step, self.step),
+            ));
+        }
+        folder::Folder::open(&self.folder.join(ADAPTER))?;
+        TensorFile::open(&self.folder.join(OPTIMISER_FILE))?;
+        Ok(())
     }
 
     /// Fills the model's parameters and reads the optimiser's memory.

@@ -109,6 +109,10 @@ impl fmt::Display for Sign {
                 f,
                 "no site is injected: no trained branch reads a state as wide as h0 under this placement, so lambda changes nothing"
             ),
+            Sign::Diverged { runs, of, first } if runs == of => write!(
+                f,
+                "{runs} of {of} runs diverged ({first}), so it has no score; try a lower learning rate"
+            ),
             Sign::Diverged { runs, of, first } => write!(
                 f,
                 "{runs} of {of} runs diverged ({first}), and means and differences are of the others alone; try a lower learning rate"

@@ -176,6 +176,9 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     if args.resume && resume.is_none() {
         app.out.note("the run was stopped before its first checkpoint: it starts from its beginning");
     }
+    for why in resume.iter().flat_map(|from| &from.passed_over) {
+        app.out.note(format!("a later checkpoint cannot be read and is passed over: {why}"));
+    }
     for line in prepared.notes.iter().cloned().chain(describe::adapter_lines(&prepared.model)) {
         app.out.note(line);
     }

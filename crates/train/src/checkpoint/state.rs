@@ -107,13 +107,7 @@ impl State {
     }
 
     pub(super) fn from_json(place: &str, value: &Value) -> Result<Self, Error> {
-        let bad = |key: &str| {
-            Error::key(
-                place,
-                key,
-                "is missing or of another form than this build writes; the checkpoint cannot be used",
-            )
-        };
+        let bad = |key: &str| Error::key(place, key, "is missing or of another form than this build writes");
         match value["version"].as_u64() {
             Some(VERSION) => {}
             Some(other) => {

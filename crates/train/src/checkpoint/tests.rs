@@ -94,3 +94,30 @@ fn a_broken_checkpoint_is_named() {
     let said = found.restore(&mut model).unwrap_err().to_string();
     assert!(said.contains("optimiser.safetensors: not a whole safetensors file"), "{said}");
 }
+
+#[test]
+fn a_damaged_checkpoint_is_passed_over_for_the_one_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = testing::model("llama-gqa", testing::sibo_lora(&["q_proj"]));
+    let save = |step| save(dir.path(), &model, &OptimiserState::default(), &state(step), 3).unwrap();
+    let (first, second, third) = (save(3), save(5), save(8));
+    assert_eq!(latest(dir.path()).unwrap(), Some(third.clone()));
+    let cut = |path: &Path| {
+        let whole = std::fs::read(path).unwrap();
+        std::fs::write(path, &whole[..whole.len() - 3]).unwrap();
+    };
+    cut(&third.folder.join(OPTIMISER_FILE));
+    cut(&second.folder.join(ADAPTER).join("adapter_model.safetensors"));
+    let found = latest(dir.path()).unwrap().unwrap();
+    assert_eq!(found.step, 3);
+    let named =
+        |at: usize, file: &str| assert!(found.passed_over[at].contains(file), "{:?}", found.passed_over);
+    named(0, "step-0000008/optimiser.safetensors");
+    named(1, "step-0000005/adapter/adapter_model.safetensors");
+    std::fs::rename(&first.folder, dir.path().join(FOLDER).join("step-0000004")).unwrap();
+    let said = latest(dir.path()).unwrap_err().to_string();
+    assert!(
+        said.contains("step-0000008") && said.contains("No checkpoint of this run can be used; remove"),
+        "{said}"
+    );
+}
