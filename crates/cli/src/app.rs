@@ -1,7 +1,7 @@
 //! From the process's start to a command's call, and from its result to an exit code.
 
 use crate::args::Cli;
-use crate::output::Output;
+use crate::output::{self, Output};
 use crate::places::Places;
 use crate::{command, exit};
 use std::process::ExitCode;
@@ -23,7 +23,7 @@ pub(crate) fn main() -> ExitCode {
         return exit::report(&exit::usage(reason));
     }
     let cli = Cli::read(version());
-    match run(cli) {
+    match run(cli).and_then(|()| output::all_written()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => exit::report(&error),
     }

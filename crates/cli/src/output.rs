@@ -1,7 +1,8 @@
 //! Where words go: results to stdout, everything about the way there to stderr.
 
 use sibo_report::terminal::Style;
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::sync::OnceLock;
 
 /// How the person wants to be spoken to.
 #[derive(Debug, Clone, Copy)]
@@ -36,14 +37,13 @@ impl Output {
 
     /// A line of the result.
     pub(crate) fn result(self, text: impl AsRef<str>) {
-        // A reader that has gone away (`sibo tasks | head`) is no failure.
-        let _ = writeln!(std::io::stdout(), "{}", text.as_ref().trim_end_matches('\n'));
+        keep(writeln!(std::io::stdout(), "{}", text.as_ref().trim_end_matches('\n')));
     }
 
     /// A piece of the result that is still growing, shown at once.
     pub(crate) fn piece(self, text: &str) {
         let mut stdout = std::io::stdout();
-        let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+        keep(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()));
     }
 
     /// A remark on the way.
@@ -56,6 +56,28 @@ impl Output {
     /// Something that the person should know before they trust the result; said even when quiet.
     pub(crate) fn warn(self, text: impl AsRef<str>) {
         let _ = writeln!(std::io::stderr(), "warning: {}", text.as_ref());
+    }
+}
+
+/// The first write of a result that failed.
+static LOST: OnceLock<std::io::Error> = OnceLock::new();
+
+/// A result that could not be written is told at the end; a reader that has gone away (`sibo tasks | head`) is no failure.
+fn keep(written: std::io::Result<()>) {
+    if let Err(error) = written
+        && error.kind() != ErrorKind::BrokenPipe
+    {
+        // Only the first counts.
+        let _ = LOST.set(error);
+    }
+}
+
+/// Refuses to call a command done whose result did not reach stdout.
+pub(crate) fn all_written() -> anyhow::Result<()> {
+    keep(std::io::stdout().flush());
+    match LOST.get() {
+        Some(error) => anyhow::bail!("the result could not be written to stdout: {error}"),
+        None => Ok(()),
     }
 }
 

@@ -98,10 +98,8 @@ fn time_left(elapsed: Duration, done: u64, left: u64) -> Option<Duration> {
     if done == 0 || elapsed < Duration::from_secs(2) {
         return None;
     }
-    Some(
-        Duration::from_secs_f64(elapsed.as_secs_f64() * left as f64 / done as f64)
-            .max(Duration::from_secs(1)),
-    )
+    let seconds = elapsed.as_secs_f64() * left as f64 / done as f64;
+    Some(Duration::try_from_secs_f64(seconds).ok()?.max(Duration::from_secs(1)))
 }
 
 fn style() -> ProgressStyle {

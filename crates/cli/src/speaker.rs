@@ -266,7 +266,8 @@ fn verbatim(text: &str) -> Rendered {
     }
 }
 
-/// The template asked for; else the one that lies with the adapter; else the model's own, if it has one.
+/// The template asked for; else the one that lies with the adapter, or in the folder of the model where an adapter was merged
+/// into it; else the model's own, if it has one.
 pub(crate) fn choose_template(
     tokenizer: &Tokenizer,
     adapter: Option<&Path>,
@@ -276,8 +277,8 @@ pub(crate) fn choose_template(
     if let Some(name) = asked {
         return Ok(if name == "none" { None } else { Some(Template::choose(name, tokenizer, now)?) });
     }
-    if let Some(template) = template_of_adapter(tokenizer, adapter) {
-        return template.map(Some);
+    if let Some(template) = template_of_adapter(tokenizer, adapter.or(Some(tokenizer.folder()))) {
+        return Ok(Some(template?).filter(|template| !template.is_none()));
     }
     match Template::choose("chat", tokenizer, now) {
         Ok(template) => Ok(Some(template)),
@@ -286,12 +287,15 @@ pub(crate) fn choose_template(
     }
 }
 
+/// Files that keep a template beside an adapter, or beside the model that it was merged into.
+pub(crate) const TEMPLATES: [&str; 2] = ["template.toml", "chat_template.jinja"];
+
 /// The template that a run left with its adapter.
 pub(crate) fn template_of_adapter(
     tokenizer: &Tokenizer,
     adapter: Option<&Path>,
 ) -> Option<anyhow::Result<Template>> {
-    let files = ["template.toml", "chat_template.jinja"].map(|name| adapter.map(|folder| folder.join(name)));
+    let files = TEMPLATES.map(|name| adapter.map(|folder| folder.join(name)));
     let file = files.into_iter().flatten().find(|file| file.is_file())?;
     Some(Template::choose(&file.display().to_string(), tokenizer, now()).map_err(Into::into))
 }

@@ -217,6 +217,10 @@ fn layout_of(usual: Coding, pieces: &[Piece]) -> Layout {
     Layout { usual, except: pieces.iter().filter_map(other).collect() }
 }
 
+fn not_finite(opened: &Opened, piece: &Piece) -> Error {
+    Error::Tensors { place: opened.source.place.clone(), report: crate::base::not_finite(&piece.name) }
+}
+
 /// The values of a kept tensor; or the scales of a coded one, and its codes.
 fn made(
     opened: &mut Opened,
@@ -225,21 +229,18 @@ fn made(
 ) -> Result<(Values, Option<Values>), Error> {
     let store = opened.source.read(&piece.key)?;
     let (Some(coding), Some(kind)) = (piece.coding, piece.kind) else {
-        let values = match store {
-            Store::F32(v) => Values::F32(v),
-            Store::Bf16(v) => Values::Bf16(v),
-            Store::F16(v) => Values::F16(v),
+        let (finite, values) = match store {
+            Store::F32(v) => (v.iter().all(|v| v.is_finite()), Values::F32(v)),
+            Store::Bf16(v) => (v.iter().all(|v| v.is_finite()), Values::Bf16(v)),
+            Store::F16(v) => (v.iter().all(|v| v.is_finite()), Values::F16(v)),
             Store::I8 { .. } | Store::I4 { .. } => unreachable!("coded models were refused"),
         };
-        return Ok((values, None));
+        return if finite { Ok((values, None)) } else { Err(not_finite(opened, piece)) };
     };
     let columns = piece.shape[1];
     let values = store.into_f32(columns);
     if values.iter().any(|v| !v.is_finite()) {
-        return Err(Error::Tensors {
-            place: opened.source.place.clone(),
-            report: crate::base::not_finite(&piece.name),
-        });
+        return Err(not_finite(opened, piece));
     }
     let coded = encode(&values, columns, coding.bits, coding.block.unwrap_or(columns));
     let kind = &mut kinds[kind];

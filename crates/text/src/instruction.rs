@@ -9,9 +9,10 @@ use serde::Deserialize;
 use crate::TextError;
 
 /// The templates that come with the program: name and file.
-pub const BUILT_IN: [(&str, &str); 4] = [
+pub const BUILT_IN: [(&str, &str); 5] = [
     ("alpaca", include_str!("../templates/alpaca.toml")),
     ("llm-adapters", include_str!("../templates/llm-adapters.toml")),
+    ("none", include_str!("../templates/none.toml")),
     ("plain", include_str!("../templates/plain.toml")),
     ("question-answer", include_str!("../templates/question-answer.toml")),
 ];

@@ -96,14 +96,16 @@ pub fn model(
     hub: &Hub,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Found, ResolveError> {
-    let mut looked = Vec::new();
+    let (mut looked, mut there) = (Vec::new(), false);
     for (path, origin) in candidates(name, &roots.models) {
+        there |= path.exists();
         match model_folder(&path) {
             Ok(()) => return Ok(Found { path, origin }),
             Err(why) => looked.push(format!("{} ({why})", shown(&path))),
         }
     }
-    let Some(repo) = RepoId::parse(Kind::Model, name) else {
+    // What lies here was meant, not a repository of that name.
+    let Some(repo) = RepoId::parse(Kind::Model, name).filter(|_| !there) else {
         return Err(not_found(Kind::Model, name, looked, &roots.models));
     };
     from_hub(repo, None, looked, hub, progress)
@@ -135,7 +137,10 @@ pub fn data(
         Some((id, below)) => (id, Some(below)),
         None => (name, None),
     };
-    let Some(repo) = RepoId::parse(Kind::Dataset, id) else {
+    // Nobody names a repository like a file.
+    let file =
+        below.is_none() && Path::new(id).extension().is_some_and(|end| DATA_ENDS.iter().any(|e| end == *e));
+    let Some(repo) = RepoId::parse(Kind::Dataset, id).filter(|_| !file) else {
         return Err(not_found(Kind::Dataset, name, looked, &roots.data));
     };
     from_hub(repo, below, looked, hub, progress)
@@ -163,6 +168,9 @@ fn model_folder(path: &Path) -> Result<(), &'static str> {
     let has = |name: &str| path.join(name).is_file();
     match path.is_dir() {
         true if has("config.json") || has("adapter_config.json") => Ok(()),
+        true if path.join("adapter/adapter_config.json").is_file() => {
+            Err("a run; its adapter is the folder `adapter` in it")
+        }
         true => Err("a folder without config.json or adapter_config.json"),
         false => Err("not there"),
     }

@@ -116,6 +116,12 @@ impl Template {
         }
     }
 
+    /// Whether it puts nothing around a text: the built-in `none`, or the copy of it that lies with an adapter.
+    pub fn is_none(&self) -> bool {
+        let none = InstructionTemplate::built_in("none");
+        matches!((self, none), (Template::Instruction(own), Some(none)) if own.source() == none.source())
+    }
+
     /// Its name or path.
     pub fn name(&self) -> &str {
         match self {
@@ -223,7 +229,7 @@ fn one_turn<'a>(t: &InstructionTemplate, turns: &'a [Message]) -> Result<(&'a st
         _ => {
             let roles: Vec<_> = turns.iter().map(|turn| turn.role.as_str()).collect();
             let why = format!(
-                "it takes one user turn and its answer, this row has [{}]; `template = \"chat\"` takes conversations",
+                "it takes one user turn and its answer, this row has [{}]; `template = \"chat\"` (--set template=chat) takes conversations",
                 roles.join(", ")
             );
             Err(misfit(t.name(), &why))

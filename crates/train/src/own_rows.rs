@@ -2,10 +2,10 @@
 
 use crate::data::{self, Dataset, Limits};
 use crate::prepare::Places;
-use crate::recipe::{Recipe, Source, VALIDATION_ROWS};
+use crate::recipe::{self, Recipe, Source, VALIDATION_ROWS};
 use crate::{Error, batches};
 use sibo_model::Model;
-use sibo_tasks::{Example, SplitName};
+use sibo_tasks::{Example, SplitName, Text};
 use sibo_text::{Template, Tokenizer};
 use std::path::Path;
 
@@ -68,6 +68,30 @@ impl OwnRows {
             None => rows,
         }
     }
+}
+
+/// The template that a recipe names. `auto` (and nothing named) goes by the rows: none for running text and for prompts
+/// with completions, which stand as they are; the model's own for conversations, where it has one; else the usual one.
+pub fn template(
+    recipe: &Recipe,
+    rows: &[Example],
+    tokenizer: &Tokenizer,
+    now: i64,
+) -> Result<Template, sibo_text::TextError> {
+    if recipe.template != recipe::AUTO {
+        return Template::choose(&recipe.template, tokenizer, now);
+    }
+    let bare = |row: &Example| matches!(row.text, Text::Plain(_) | Text::Verbatim(_));
+    if !rows.is_empty() && rows.iter().all(bare) {
+        return Template::choose("none", tokenizer, now);
+    }
+    if rows.iter().any(|row| matches!(row.text, Text::Chat(_))) {
+        match Template::choose("chat", tokenizer, now) {
+            Err(sibo_text::TextError::NoChatTemplate { .. }) => {}
+            chosen => return chosen,
+        }
+    }
+    Template::choose(recipe::DEFAULT_TEMPLATE, tokenizer, now)
 }
 
 /// Rows as the model of a recipe learns them; `file` is where messages say that they are.

@@ -4,7 +4,7 @@ use crate::data::{self, Dataset, Limits};
 use crate::memory::MemoryPlan;
 use crate::own_rows::{self, OwnRows};
 use crate::probe::{self, ProbeRow};
-use crate::recipe::{ComputeChoice, Recipe, Source, Training};
+use crate::recipe::{self, ComputeChoice, Recipe, Source, Training};
 use crate::validate::Validation;
 use crate::{Error, Outcome, card, checkpoint, mixture};
 use sibo_model::{Compute, LoadOptions, Model, usual_compute};
@@ -104,12 +104,19 @@ pub fn prepare(recipe: &Recipe, places: &Places, now: i64) -> Result<Prepared, E
     let tokenizer = Tokenizer::from_folder(&places.model)?;
     tokenizer.check_vocabulary(model.arch().vocab)?;
     notes.extend(tokenizer.notes().iter().cloned());
-    let template = Template::choose(&recipe.template, &tokenizer, now)?;
+    let own = if tasks.is_empty() { Some(OwnRows::read(recipe, places)?) } else { None };
+    let template = own_rows::template(recipe, own.as_ref().map_or(&[], |rows| &rows.train), &tokenizer, now)?;
+    if recipe.template == recipe::AUTO && own.is_some() {
+        notes.push(format!(
+            "template: {}, by what the rows are; `template` in the recipe takes another",
+            template.name()
+        ));
+    }
     let protocol = tasks.first().and_then(|task| protocol(recipe, &model, task));
     let reader = Reader { model: &model, tokenizer: &tokenizer, template: &template, recipe };
-    let (train, validation) = match tasks.as_slice() {
-        [] => reader.file(places)?,
-        tasks => reader.tasks(tasks, protocol, &places.root)?,
+    let (train, validation) = match &own {
+        Some(rows) => reader.file(rows, places)?,
+        None => reader.tasks(&tasks, protocol, &places.root)?,
     };
     let metrics = match (tasks.as_slice(), protocol) {
         ([task], None) => task.metrics(None),
@@ -298,8 +305,7 @@ impl Reader<'_> {
         Ok((read(train)?, read(validation)?))
     }
 
-    fn file(&self, places: &Places) -> Result<(Dataset, Dataset), Error> {
-        let rows = OwnRows::read(self.recipe, places)?;
+    fn file(&self, rows: &OwnRows, places: &Places) -> Result<(Dataset, Dataset), Error> {
         let lessons = |rows: &[Example], file: &Path| {
             own_rows::lessons(rows, file, self.recipe, self.template, self.tokenizer, self.model)
         };

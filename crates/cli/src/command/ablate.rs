@@ -83,7 +83,7 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     let derived = study::derive(&records, &pairs)?.without_noise();
     // By the first number of a cell: others say the same of the same answers in another unit.
     let first = derived.comparisons.iter().filter(|(q, _)| derived.questions.first() == Some(q));
-    let apart = first.clone().filter(|(_, c)| !c.interval().holds_zero()).count();
+    let apart = first.clone().filter(|(_, c)| c.told_apart()).count();
     let verdict = format!(
         "{apart} of {} placements can be told apart from their plain method; with so many comparisons, about one in twenty would by chance.",
         first.count()

@@ -95,9 +95,7 @@ fn introduce(speaker: &Speaker, remembers: bool, app: &App) {
             "Template: {}, which knows one question and one answer: each line stands alone. /quit ends.",
             template.name()
         )),
-        None => {
-            app.out.note("This model has no chat template: each line is continued as plain text. /quit ends.")
-        }
+        None => app.out.note("No template: each line is continued as plain text. /quit ends."),
     }
 }
 

@@ -242,7 +242,11 @@ fn cutoff(model: &Model, recipe: Option<&Recipe>, args: &Args, app: &App) -> Opt
 /// The template asked for; else the adapter's; else that of a recipe without one.
 fn template(tokenizer: &Tokenizer, adapter: Option<&Path>, asked: Option<&str>) -> anyhow::Result<Template> {
     if let Some(template) = speaker::template_of_adapter(tokenizer, adapter).filter(|_| asked.is_none()) {
-        return template;
+        let template = template?;
+        // An adapter that learned bare text knows no marks; a task's question needs some.
+        if !template.is_none() {
+            return Ok(template);
+        }
     }
     let least = json!({"model": "m", "task": "t", "output_dir": "o"});
     let default = sibo_train::Recipe::from_value("defaults", &least)?.template;

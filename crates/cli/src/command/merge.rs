@@ -1,7 +1,7 @@
 //! `sibo merge`: a base model and what was trained on it, as one Hugging Face folder.
 
 use crate::app::App;
-use crate::places;
+use crate::{places, speaker};
 use anyhow::{bail, ensure};
 use serde_json::{Value, json};
 use sibo_model::{LoadOptions, Model};
@@ -56,7 +56,15 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
             tensors.iter().map(|(name, shape, values)| (name.as_str(), shape.as_slice(), values.as_slice()));
         sibo_files::write_tensors(&part.join("model.safetensors"), views, BTreeMap::new())?;
         sibo_files::write(&part.join("config.json"), format!("{config:#}\n").as_bytes())?;
-        copy_beside(&base_folder, part)
+        copy_beside(&base_folder, part)?;
+        // The merged model is asked as the adapter was taught, over what the base says of itself.
+        for (from, to) in speaker::TEMPLATES.map(|name| (folder.path.join(name), part.join(name))) {
+            if from.is_file() {
+                let text = std::fs::read(&from).map_err(|e| sibo_files::Error::io(&from, "read", e))?;
+                sibo_files::write(&to, &text)?;
+            }
+        }
+        Ok(())
     })?;
     app.out.result(format!("{}: {} tensors, merged", args.output.display(), tensors.len()));
     Ok(())

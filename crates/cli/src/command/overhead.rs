@@ -1,6 +1,7 @@
 //! `sibo overhead`: what a method costs on a model, and what SIBO adds to it: counted, planned and measured.
 
 use crate::app::App;
+use crate::exit::usage;
 use crate::places::{CutArgs, NumbersArgs};
 use crate::trial::{MethodArgs, Shape};
 use serde_json::{Value, json};
@@ -79,6 +80,12 @@ struct Line {
 }
 
 pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
+    if !(args.lambda > 0.0 && args.lambda < 1.0) {
+        return Err(usage(format!(
+            "--lambda {}: it must be above 0 and below 1, or nothing is compared",
+            args.lambda
+        )));
+    }
     let folder = app.places.model(&args.model)?;
     let options = LoadOptions {
         compute: args.numbers.of(&folder),

@@ -98,6 +98,12 @@ impl Study {
         let seeds = self.args.seeds.len();
         let smallest = cells::expect(rows, seeds)?;
         let each = seeds_each(seeds);
+        if smallest >= 1.0 {
+            return Ok(Some(format!(
+                "none in accuracy: {rows} rows and {each} are too few for any (by chance alone, differences as large as 1 \
+                 would be too common)"
+            )));
+        }
         Ok(Some(format!(
             "about {smallest:.3} in accuracy ({rows} rows, {each}; found in 80 of 100 such studies, at an accuracy of 0.8 and were the arms' answers independent: arms that answer most rows alike tell smaller ones apart)"
         )))

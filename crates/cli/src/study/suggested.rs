@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sibo_model::{LoadOptions, Model};
 use sibo_tasks::SplitName;
-use sibo_text::{Template, Tokenizer};
-use sibo_train::own_rows::OwnRows;
+use sibo_text::Tokenizer;
+use sibo_train::own_rows::{self, OwnRows};
 use sibo_train::prepare;
 use sibo_train::recipe::{self, Recipe, Source};
 use sibo_train::suggest::{self, Curve};
@@ -138,16 +138,18 @@ fn curves(study: &Study, recipe: &Recipe, app: &App) -> anyhow::Result<(Vec<Curv
         rows: training.max_train_samples.map_or(rows::LIMIT, |most| most.min(rows::LIMIT)),
         tokens: training.cutoff_len,
     };
+    let own = match &recipe.source {
+        Source::File { .. } => OwnRows::read(recipe, &study.places)?.train,
+        Source::Tasks { .. } => vec![],
+    };
+    let template = own_rows::template(recipe, &own, &tokenizer, speaker::now())?;
     let from = match (study.tasks.as_slice(), &recipe.source) {
-        (_, Source::File { data, .. }) => {
-            rows::From::Learned(OwnRows::read(recipe, &study.places)?.train, data)
-        }
+        (_, Source::File { data, .. }) => rows::From::Learned(own, data),
         ([task], _) => rows::From::Task(task, SplitName::Train, training.validation_rows),
         _ => anyhow::bail!(
             "lambda `{SUGGESTED}` is read off the rows of one task, and the recipe names a mixture; give numbers"
         ),
     };
-    let template = Template::choose(&recipe.template, &tokenizer, speaker::now())?;
     let (rows, source) = rows::read(&template, &from, most, &model, &tokenizer, app)?;
     let seen = rows.len().min(suggest::SEQUENCES);
     Ok((suggest::curves(&model, &rows, rows::BATCH.into())?, format!("{source}; {seen} of them looked at")))

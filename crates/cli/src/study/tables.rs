@@ -10,7 +10,7 @@ pub(super) const SCORES_NOTE: &str =
 
 /// What the tables of differences say below them.
 pub(super) const COMPARISONS_NOTE: &str = "Interval: as far as other rows (paired bootstrap) or other seeds (paired t) \
-     could move it; told apart where it does not hold zero. Effect: mean difference in deviations of the seeds' \
+     could move it; told apart where it does not hold zero, of 6 rows or more. Effect: mean difference in deviations of the seeds' \
      differences (Cohen's d_z). McNemar: exact, seed by seed.";
 
 /// Every arm on one question.
@@ -99,7 +99,7 @@ pub(super) fn comparisons(all: &[(Question, Comparison)], question: &Question) -
             .column(Column::text("told apart"));
     for (_, c) in all.iter().filter(|(q, _)| q == question) {
         let i = c.interval();
-        let told = !i.holds_zero();
+        let told = c.told_apart();
         // Differences that are the same with every seed (but for rounding) have no deviation to be measured in.
         let seeds = c.over_seeds.filter(|t| t.effect.abs() < BEYOND);
         let row = vec![

@@ -62,7 +62,7 @@ impl FewRows {
     /// x nor w.
     pub(crate) unsafe fn run(self, isa: Isa) {
         let kernels = Kernels::of(isa);
-        let block = (TASK / self.depth.max(1)).next_multiple_of(GROUP);
+        let block = (TASK / self.depth.max(1)).max(1).next_multiple_of(GROUP);
         let task = |i: usize| {
             let end = ((i + 1) * block).min(self.columns);
             work::add_f32(self.rows * (end - i * block) * self.depth);

@@ -80,7 +80,10 @@ pub struct Recipe {
 pub const FILE: &str = "recipe.toml";
 
 /// LLM-Adapters' and SIBO's prompt (method.md, section 2).
-const DEFAULT_TEMPLATE: &str = "alpaca";
+pub(crate) const DEFAULT_TEMPLATE: &str = "alpaca";
+
+/// The template that rows of a data file choose by what they are ([`crate::own_rows::template`]).
+pub const AUTO: &str = "auto";
 
 /// transformers' and LLM-Adapters' default seed.
 const DEFAULT_SEED: u64 = 42;
@@ -121,8 +124,11 @@ impl Recipe {
 
     /// Parses TOML found in `place`, without judging its keys.
     pub fn parse_value(place: &str, text: &str) -> Result<Value, Error> {
-        toml::from_str(text)
-            .map_err(|e| Error::Syntax { place: place.into(), message: e.to_string().trim_end().to_owned() })
+        let table: toml::Table = toml::from_str(text).map_err(|e| Error::Syntax {
+            place: place.into(),
+            message: e.to_string().trim_end().to_owned(),
+        })?;
+        set::finite(place, "", &toml::Value::Table(table))
     }
 
     /// Reads a table found in `place`.
@@ -137,6 +143,7 @@ impl Recipe {
         let training = Training::read(place, &reader.take("training").unwrap_or_else(empty))?;
         crate::mixture::check(place, source.tasks(), &training)?;
         check_test(place, &source, &training)?;
+        let template = reader.text("template")?.unwrap_or_else(|| usual_template(&source).into());
         let output_dir = reader.text("output_dir")?;
         let output_dir =
             output_dir.ok_or_else(|| reader.error("output_dir", "is missing: a folder for the run"))?;
@@ -144,7 +151,7 @@ impl Recipe {
             model,
             num_hidden_layers,
             source,
-            template: reader.text("template")?.unwrap_or_else(|| DEFAULT_TEMPLATE.into()),
+            template,
             output_dir: output_dir.into(),
             seed: reader.seed("seed")?.unwrap_or(DEFAULT_SEED),
             adapter: AdapterConfig::from_recipe(place, &adapter_table)?,
@@ -204,6 +211,14 @@ impl Recipe {
 pub(crate) fn same(one: &str, other: &str) -> bool {
     let table = |text: &str| text.parse::<toml::Table>().ok();
     table(one).is_some_and(|one| Some(one) == table(other))
+}
+
+/// Cells and checkpoints of tasks are known by the template that they always had.
+fn usual_template(source: &Source) -> &'static str {
+    match source {
+        Source::Tasks { .. } => DEFAULT_TEMPLATE,
+        Source::File { .. } => AUTO,
+    }
 }
 
 /// Refuses rows held out for a test that something else gives.

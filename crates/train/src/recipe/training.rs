@@ -255,7 +255,12 @@ impl Training {
                 rate if rate.is_nan() => None,
                 rate => Some(rate),
             },
-            num_train_epochs: r.number("num_train_epochs", ABOVE_ZERO, d.num_train_epochs, positive)?,
+            num_train_epochs: r.number(
+                "num_train_epochs",
+                "a number above 0, at most 1,000,000",
+                d.num_train_epochs,
+                |x| x > 0.0 && x <= 1e6,
+            )?,
             max_steps: r.count("max_steps", 1)?,
             per_device_train_batch_size: r
                 .count("per_device_train_batch_size", 1)?

@@ -4,6 +4,9 @@
 use crate::Error;
 use sibo_peft::{Param, Params};
 
+/// Tensors that a report names.
+const SHOWN: usize = 5;
+
 /// What of the check is still to come.
 #[derive(Debug, Default)]
 pub(super) struct Guard {
@@ -21,8 +24,11 @@ impl Guard {
             return Ok(());
         }
         let at_start = !self.moved;
-        let report: Vec<String> = params.iter().filter_map(|p| fault(p, at_start)).collect();
+        let mut report: Vec<String> = params.iter().filter_map(|p| fault(p, at_start)).collect();
         if !report.is_empty() {
+            let rest = report.len().saturating_sub(SHOWN);
+            report.truncate(SHOWN);
+            report.extend((rest > 0).then(|| format!("and {rest} more tensors")));
             return Err(Error::Gradient { step, report: report.join("\n  ") });
         }
         self.first_done = true;

@@ -67,6 +67,7 @@ impl Subject {
             return own;
         }
         let of_recipe = self.recipe.as_ref().map(|recipe| recipe.template.as_str());
+        let of_recipe = of_recipe.filter(|name| *name != recipe::AUTO);
         let name = asked.or(of_recipe).unwrap_or(rows::TEMPLATE);
         Ok(Template::choose(name, tokenizer, speaker::now())?)
     }
