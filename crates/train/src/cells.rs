@@ -20,7 +20,7 @@ mod summary;
 pub use grid::{Axis, grid};
 pub use jobs::{Jobs, room, run_all};
 pub use placement::{Variation, variations};
-pub use record::{Judged, LayerLook, Log, Record};
+pub use record::{Judged, LayerLook, Log, Ran, Record};
 pub use run::{Now, TRAINED, Watch};
 pub use sources::Sources;
 pub use summary::{

@@ -22,7 +22,7 @@ pub(crate) fn sections(runs: &Path, page: &mut Document) -> anyhow::Result<()> {
 
 const RULE: &str = "`docs/lambda.md` states a rule that reads a lambda off one forward pass, without labels; it was written, with its \
     predictions, before any sweep ran but SST-2's, which is shown and does not count. Each line holds its validation loss (mean of five seeds, the same as the \
-    sweep's; the instruction set may be another, as each `results.json` says, so equal settings need not give equal bits) against the plain method's and against the best of the sweep's grid, 0 among it. Below 0 the rule is better.";
+    sweep's; the instruction set may be another, which cells of before 28 November 2026 do not record, so equal settings need not give equal bits) against the plain method's and against the best of the sweep's grid, 0 among it. Below 0 the rule is better.";
 
 const PLACEMENT: &str = "The same recipe with h0 entering elsewhere or otherwise, each against the plain method with the same seeds, by \
     validation rows. \"Every site\" and \"after attention and FFN\" are the paper's placement.";

@@ -92,9 +92,15 @@ impl Study {
                 "by the rows alone, about {smallest:.2} of the standard deviation that the differences of {rows} rows will have (found in 80 of 100 such studies); what the seeds differ by comes on top"
             )));
         }
-        if !self.metrics(&Task::open(&judge.task)?).iter().any(|m| m.is_share()) {
-            return Ok(None);
+        let metrics = self.metrics(&Task::open(&judge.task)?);
+        let first = metrics.first().map_or("", |m| m.name());
+        if !metrics.iter().any(|m| m.is_share()) {
+            return Ok(Some(format!("of {first} nothing can be told beforehand")));
         }
+        let beside = match metrics.first() {
+            Some(metric) if !metric.is_share() => format!("; of {first} nothing can be told beforehand"),
+            _ => String::new(),
+        };
         let seeds = self.args.seeds.len();
         let smallest = cells::expect(rows, seeds)?;
         let each = seeds_each(seeds);
@@ -105,7 +111,7 @@ impl Study {
             )));
         }
         Ok(Some(format!(
-            "about {smallest:.3} in accuracy ({rows} rows, {each}; found in 80 of 100 such studies, at an accuracy of 0.8 and were the arms' answers independent: arms that answer most rows alike tell smaller ones apart)"
+            "about {smallest:.3} in accuracy ({rows} rows, {each}; found in 80 of 100 such studies, at an accuracy of 0.8 and were the arms' answers independent: arms that answer most rows alike tell smaller ones apart){beside}"
         )))
     }
 

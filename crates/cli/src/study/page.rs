@@ -245,13 +245,14 @@ fn losses(f: &Finding) -> LineChart {
 fn again(page: &mut Document, study: &Study, f: &Finding) {
     let mut ran = Table::new("Where it ran").column(Column::text("what")).column(Column::text("value"));
     let cpu = machine::cpu_name().unwrap_or_else(|| "unknown".into());
+    let by = (app::version(), cpu);
     let seconds: f64 = f.records.iter().map(|r| r.seconds).sum();
     let facts = [
-        ("sibo", app::version()),
-        ("processor", cpu),
-        ("threads", sibo_kernels::threads().to_string()),
         ("cells", f.records.len().to_string()),
         ("training of all cells", sibo_report::number::duration(seconds)),
+        ("instruction set, threads and version of sibo", ran_on(&f.records)),
+        ("this page was made by", format!("sibo {}", by.0)),
+        ("on", by.1),
     ];
     for (what, value) in facts {
         ran.push(vec![what.into(), Cell::Text(value)]);
@@ -264,6 +265,25 @@ fn again(page: &mut Document, study: &Study, f: &Finding) {
             "`cells.jsonl` beside this page holds every cell: its whole recipe, its losses, its answers row by row."
                 .into(),
         ]));
+}
+
+/// What computed the cells, each kind once: another machine may make the page, or have done some of the cells.
+fn ran_on(records: &[Record]) -> String {
+    let mut kinds: Vec<(String, usize)> = Vec::new();
+    for record in records {
+        let kind = match &record.ran {
+            Some(ran) => format!("{}, {}, {}", ran.isa, ran.threads, ran.version),
+            None => "not recorded".into(),
+        };
+        match kinds.iter_mut().find(|(own, _)| *own == kind) {
+            Some((_, count)) => *count += 1,
+            None => kinds.push((kind, 1)),
+        }
+    }
+    match &kinds[..] {
+        [(kind, _)] => kind.clone(),
+        _ => kinds.iter().map(|(kind, n)| format!("{kind} ({n} cells)")).collect::<Vec<_>>().join("; "),
+    }
 }
 
 /// Everything, for programs.
@@ -289,6 +309,6 @@ pub(super) fn results(study: &Study, f: &Finding, d: &Derived) -> Value {
         "signs": d.signs.iter().map(|(arm, s)| json!({"arm": arm, "sign": s, "sentence": s.to_string()})).collect::<Vec<_>>(),
         "not_applicable": f.refused, "study": f.own,
         "cells": f.records.iter().map(cell).collect::<Vec<_>>(),
-        "sibo": app::version(), "threads": sibo_kernels::threads(),
+        "ran_on": ran_on(&f.records), "sibo": app::version(),
     })
 }

@@ -60,10 +60,32 @@ pub struct Record {
     /// which nothing can be said.
     #[serde(default, skip_serializing_if = "Sources::is_empty")]
     pub sources: Sources,
+    /// What computed it; none in records of before 28 November 2026, of which it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ran: Option<Ran>,
     /// Why the cell has no numbers: its loss or a gradient stopped being one. A result, not a mistake of the study's:
     /// the same cell would end so again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diverged: Option<String>,
+}
+
+/// What a cell was computed by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ran {
+    /// The instruction set, by which numbers differ in their last bits.
+    pub isa: String,
+    /// Threads, by which none does.
+    pub threads: usize,
+    /// The version of this program.
+    pub version: String,
+}
+
+impl Ran {
+    /// What computes now.
+    pub(super) fn here() -> Self {
+        let isa = sibo_kernels::isa::isa().name().into();
+        Ran { isa, threads: sibo_kernels::isa::threads(), version: env!("CARGO_PKG_VERSION").into() }
+    }
 }
 
 /// One number of a cell, with the answers behind it.

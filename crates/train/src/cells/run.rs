@@ -1,6 +1,7 @@
 //! Running cells: train, judge, look; each part is kept when it is done.
 
 use super::ask::ask;
+use super::record::Ran;
 use super::sources::{self, Found, Sources};
 use super::{Cell, LayerLook, Record};
 use crate::checkpoint::{self, Claim};
@@ -128,6 +129,7 @@ fn record(cell: &Cell, model: &Model, sources: &[Found], trained: Trained) -> Re
         peak_activations: trained.peak_activations,
         before: trained.before,
         sources: sources::kept(sources),
+        ran: Some(Ran::here()),
         diverged: None,
     }
 }

@@ -97,8 +97,13 @@ impl Place {
 
 /// What must not depend on how often a study was stopped.
 fn lasting(records: &[Record]) -> Vec<Record> {
-    let still =
-        |r: &Record| Record { seconds: 0.0, tokens_per_second: 0.0, peak_activations: 0, ..r.clone() };
+    let still = |r: &Record| Record {
+        seconds: 0.0,
+        tokens_per_second: 0.0,
+        peak_activations: 0,
+        ran: None,
+        ..r.clone()
+    };
     records.iter().map(still).collect()
 }
 

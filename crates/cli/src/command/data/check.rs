@@ -17,7 +17,7 @@ look at the rows (--show).
 
     sibo data check
     sibo data check --train math_10k.json --show 3
-    sibo data check --train mawps/trainset.json --column original_text --tasks addsub,multiarith,singleeq";
+    sibo data check --train llm-adapters/mawps/trainset.json --column original_text --tasks addsub,multiarith,singleeq";
 
 /// Find test rows that are also among training rows
 #[derive(Debug, clap::Args)]
