@@ -4,6 +4,9 @@ use sibo_report::terminal::Style;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::sync::OnceLock;
 
+/// Columns of a result that no terminal shows.
+const PIPED: usize = 240;
+
 /// How the person wants to be spoken to.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Output {
@@ -16,7 +19,8 @@ impl Output {
     pub(crate) fn new(quiet: bool, json: bool) -> Self {
         let terminal = std::io::stdout().is_terminal();
         let no_colour = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
-        let width = terminal.then(terminal_width).flatten().unwrap_or(Style::default().width);
+        // What reads a pipe or a file has room for whole cells.
+        let width = if terminal { terminal_width().unwrap_or(Style::default().width) } else { PIPED };
         Output { quiet, json, style: Style { width, colour: terminal && !no_colour } }
     }
 

@@ -142,6 +142,11 @@ impl Task {
         &self.spec.name
     }
 
+    /// The names of its classes, in their order; none where it has no fixed ones.
+    pub fn labels(&self) -> &[String] {
+        &self.spec.labels
+    }
+
     /// The rows of a split, from the first of the task's layouts that is there below `root`, or beside the task's
     /// own file.
     pub fn load(&self, root: &Path, split: SplitName, wanted: &Wanted) -> Result<Split, Error> {

@@ -92,7 +92,13 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
         keep_layers: args.cut.layers,
         ..LoadOptions::default()
     };
-    let base = Model::load(&folder, &options)?.model;
+    let mut base = Model::load(&folder, &options)?.model;
+    if !base.is_causal() && base.classes().is_none() {
+        app.out.note(
+            "the folder has no head: one of two classes is drawn from a seed, as a task's training would",
+        );
+        base = Model::load(&folder, &LoadOptions { classes: Some(2), ..options })?.model;
+    }
     app.places.tell_damage(&base);
     let mut plain = attached(&base, &args, 0.0)?;
     let mut boosted = attached(&base, &args, args.lambda)?;

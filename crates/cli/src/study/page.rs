@@ -4,9 +4,10 @@ use super::{Derived, Finding, Study, tables};
 use crate::{app, machine};
 use serde_json::{Value, json};
 use sibo_report::{
-    Axis, Block, Cell, Column, Document, Estimate, HeatMap, Key, LineChart, Pair, PairedDots, Series, Table,
-    Tone,
+    Axis, Block, Cell, Column, Confusion, Document, Estimate, HeatMap, Key, LineChart, Pair, PairedDots,
+    Series, Table, Tone,
 };
+use sibo_tasks::metrics::Predictions;
 use sibo_tasks::stats::Comparison;
 use sibo_train::cells::{self, Question, Record};
 
@@ -60,6 +61,14 @@ pub(super) fn document(study: &Study, f: &Finding, d: &Derived) -> Document {
             section.push(dots(f, question, comparison).into());
         }
     }
+    let confused: Vec<Block> = d.questions.first().map(|q| confusions(study, f, q)).unwrap_or_default();
+    if !confused.is_empty() {
+        page.section(
+            "Right and wrong answers",
+            "Rows of all seeds, by their true class and by the answer.",
+        )
+        .blocks = confused;
+    }
     if !d.signs.is_empty() {
         page.section("Signs", "").push(Block::Notes(d.notes()));
     }
@@ -70,6 +79,43 @@ pub(super) fn document(study: &Study, f: &Finding, d: &Derived) -> Document {
     page.section("Training", "").push(losses(f).into());
     again(&mut page, study, f);
     page
+}
+
+/// Most classes that are shown against each other.
+const CLASSES: usize = 12;
+
+/// What each arm of the first pair (or the first two arms) answers to the rows of each class.
+fn confusions(study: &Study, f: &Finding, question: &Question) -> Vec<Block> {
+    let arms: Vec<String> = match f.pairs.first() {
+        Some(pair) => vec![pair.a.clone(), pair.b.clone()],
+        None => arms(f).into_iter().take(2).map(|arm| arm.0).collect(),
+    };
+    let names =
+        study.tasks.iter().find(|task| task.name() == question.task).map(|task| task.labels()).unwrap_or(&[]);
+    let one = |arm: &String| {
+        let own = whole(f).filter(|r| r.arm == *arm).filter_map(|r| question.of(r));
+        let pairs: Vec<(u32, u32)> = own
+            .filter_map(|judged| match &judged.predictions {
+                Predictions::Classes { gold, predicted } => {
+                    Some(gold.iter().copied().zip(predicted.iter().copied()))
+                }
+                _ => None,
+            })
+            .flatten()
+            .collect();
+        let classes =
+            pairs.iter().map(|(gold, said)| (*gold).max(*said) as usize + 1).max()?.max(names.len());
+        let mut counts = vec![vec![0; classes]; classes];
+        pairs.iter().for_each(|(gold, said)| counts[*gold as usize][*said as usize] += 1);
+        let name = |class: usize| names.get(class).cloned().unwrap_or_else(|| format!("class {class}"));
+        (classes <= CLASSES).then(|| Confusion {
+            title: format!("{arm}: {}, {}", question.task, question.split),
+            caption: String::new(),
+            classes: (0..classes).map(name).collect(),
+            counts,
+        })
+    };
+    arms.iter().filter_map(one).map(Block::from).collect()
 }
 
 fn dots(f: &Finding, question: &Question, c: &Comparison) -> PairedDots {
