@@ -125,7 +125,10 @@ impl Study {
         let task = found["question"]["task"].as_str()?;
         let own = &self.value["recipe"]["task"];
         Some(Answer {
-            task: task.into(),
+            task: match self.value["variants"][task].as_str() {
+                Some(variant) => format!("{task} ({variant})"),
+                None => task.into(),
+            },
             near: *own == task || list(own).any(|own| own == task),
             reading: found["question"]["filter"].as_str().filter(|f| *f != "none").unwrap_or_default().into(),
             metric: comparison["metric"].as_str().unwrap_or("score").into(),

@@ -98,5 +98,5 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
         first: vec![],
         own: json!({"lambda": lambda, "split": args.split.to_string()}),
     };
-    study::tell(&study, &finding, &derived, app)
+    study::tell(&study, &finding, derived, app)
 }

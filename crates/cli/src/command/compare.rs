@@ -67,7 +67,7 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
         first: vec![],
         own: json!({"lambda": share.map(|share| share.keys["lambda"].clone()), "methods": methods}),
     };
-    study::tell(&study, &finding, &derived, app)
+    study::tell(&study, &finding, derived, app)
 }
 
 /// Every method plain and, where it takes it, with SIBO; and what is held against what.

@@ -169,7 +169,7 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
         refused: vec![],
         own,
     };
-    study::tell(&study, &finding, &shown, app)?;
+    study::tell(&study, &finding, shown, app)?;
     app.out.note(format!("The winner as a recipe: sibo train {}", file.display()));
     Ok(())
 }

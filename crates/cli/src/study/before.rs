@@ -10,6 +10,7 @@ use sibo_train::cells::{self, Cell, Judge, Log};
 use sibo_train::evaluate::By;
 use sibo_train::own_rows::OwnRows;
 use sibo_train::recipe::Source;
+use std::collections::BTreeMap;
 
 impl Study {
     /// Rows that judge, and the task that they belong to where there is one.
@@ -22,6 +23,22 @@ impl Study {
         let task = Task::open(&judge.task)?;
         let rows = task.load(&self.places.root, judge.split, &wanted)?.examples;
         Ok((Some(task), rows))
+    }
+
+    /// Of the tasks that judge, what makes their rows here another benchmark than the one of the name: `without passage`.
+    pub(crate) fn variants(&self) -> anyhow::Result<BTreeMap<String, String>> {
+        let mut found = BTreeMap::new();
+        for judge in self.judges(SplitName::Test)? {
+            if self.recipe.source.is_data_file(&judge.task) {
+                continue;
+            }
+            let wanted = Wanted { limit: Some(1), ..self.recipe.wanted(&judge.task) };
+            let task = Task::open(&judge.task)?;
+            if let Some(variant) = task.load(&self.places.root, judge.split, &wanted)?.variant {
+                found.insert(task.name().to_string(), variant);
+            }
+        }
+        Ok(found)
     }
 
     /// Rows that a cell learns from.

@@ -26,6 +26,7 @@ use sibo_train::mixture;
 use sibo_train::prepare::{self, Places};
 use sibo_train::recipe::{self, Recipe, Source};
 use sibo_train::signs::Sign;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Flags that every study has.
@@ -282,6 +283,8 @@ pub(crate) struct Derived {
     pub(crate) comparisons: Vec<(Question, Comparison)>,
     /// Signs, each with the arm that it is about.
     pub(crate) signs: Vec<(String, Sign)>,
+    /// What stands with a task's name in every table ([`Study::variants`]).
+    variants: BTreeMap<String, String>,
 }
 
 impl Derived {
@@ -302,6 +305,14 @@ impl Derived {
             }
         }
         notes.into_iter().map(|(text, arms)| format!("{}: {text}.", arms.join("; "))).collect()
+    }
+
+    /// The question in words, with the form of the rows where it is not the benchmark's own.
+    fn text(&self, question: &Question) -> String {
+        match self.variants.get(&question.task) {
+            Some(variant) => question.text_of(&format!("{} ({variant})", question.task)),
+            None => question.text(),
+        }
     }
 
     /// The questions with a comparison.
@@ -330,7 +341,7 @@ pub(crate) fn derive(records: &[Record], pairs: &[Pairing]) -> anyhow::Result<De
             signs.extend(cells::signs_of(records, a, b, own).into_iter().map(|s| (b.clone(), s)));
         }
     }
-    Ok(Derived { questions, comparisons, signs })
+    Ok(Derived { questions, comparisons, signs, variants: BTreeMap::new() })
 }
 
 /// The first question's comparison of a pair, as a sentence.
@@ -376,7 +387,9 @@ fn capital(text: &str) -> String {
 }
 
 /// Writes the page and `results.json`, and says what was found.
-pub(crate) fn tell(study: &Study, finding: &Finding, derived: &Derived, app: &App) -> anyhow::Result<()> {
+pub(crate) fn tell(study: &Study, finding: &Finding, mut derived: Derived, app: &App) -> anyhow::Result<()> {
+    derived.variants = study.variants()?;
+    let derived = &derived;
     let document = page::document(study, finding, derived);
     let html = sibo_report::save(&document, &study.folder)?;
     sibo_report::save::save_parts(&document, &study.folder.join("parts"))?;
@@ -388,14 +401,17 @@ pub(crate) fn tell(study: &Study, finding: &Finding, derived: &Derived, app: &Ap
     }
     let style = app.out.style();
     for question in &derived.questions {
-        let table = tables::scores(&finding.records, question);
+        let table = tables::scores(&finding.records, question, &derived.text(question));
         app.out.result(terminal::table(&table, style));
         app.out.result("");
     }
     app.out.result(tables::SCORES_NOTE);
     app.out.result("");
     for question in derived.compared() {
-        app.out.result(terminal::table(&tables::comparisons(&derived.comparisons, question), style));
+        app.out.result(terminal::table(
+            &tables::comparisons(&derived.comparisons, question, &derived.text(question)),
+            style,
+        ));
         app.out.result("");
     }
     if !derived.comparisons.is_empty() {

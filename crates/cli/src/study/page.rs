@@ -50,12 +50,12 @@ pub(super) fn document(study: &Study, f: &Finding, d: &Derived) -> Document {
     }
     let section = page.section("Scores", tables::SCORES_NOTE);
     for question in &d.questions {
-        section.push(tables::scores(&f.records, question).into());
+        section.push(tables::scores(&f.records, question, &d.text(question)).into());
     }
     if !d.comparisons.is_empty() {
         let section = page.section("Differences", tables::COMPARISONS_NOTE);
         for question in d.compared() {
-            section.push(tables::comparisons(&d.comparisons, question).into());
+            section.push(tables::comparisons(&d.comparisons, question, &d.text(question)).into());
         }
         for (question, comparison) in &d.comparisons {
             section.push(dots(f, question, comparison).into());
@@ -163,7 +163,7 @@ pub(crate) fn underway(records: Vec<Record>) -> anyhow::Result<Document> {
     let mut page = Document::new(finding.title.clone(), finding.verdict.clone());
     let section = page.section("Scores", "Comparisons are made when every cell is done.");
     for question in &derived.questions {
-        section.push(tables::scores(&finding.records, question).into());
+        section.push(tables::scores(&finding.records, question, &question.text()).into());
     }
     smoothing(&mut page, &finding, &derived);
     page.section("Training", "").push(losses(&finding).into());
@@ -348,7 +348,7 @@ pub(super) fn results(study: &Study, f: &Finding, d: &Derived) -> Value {
         }
         cell
     };
-    json!({
+    let mut all = json!({
         "title": f.title, "verdict": f.verdict, "recipe": study.recipe.to_value(), "seeds": study.seeds(),
         "facts": f.facts, "scores": d.questions.iter().map(scores).collect::<Vec<_>>(),
         "comparisons": d.comparisons.iter().map(comparison).collect::<Vec<_>>(),
@@ -356,5 +356,9 @@ pub(super) fn results(study: &Study, f: &Finding, d: &Derived) -> Value {
         "not_applicable": f.refused, "study": f.own,
         "cells": f.records.iter().map(cell).collect::<Vec<_>>(),
         "ran_on": ran_on(&f.records), "sibo": app::version(),
-    })
+    });
+    if !d.variants.is_empty() {
+        all["variants"] = json!(d.variants);
+    }
+    all
 }

@@ -14,7 +14,7 @@ pub(super) const COMPARISONS_NOTE: &str = "Interval: as far as other rows (paire
      differences (Cohen's d_z). McNemar: exact, seed by seed.";
 
 /// Every arm on one question.
-pub(super) fn scores(records: &[Record], question: &Question) -> Table {
+pub(super) fn scores(records: &[Record], question: &Question, text: &str) -> Table {
     let all = cells::scores(records, question);
     let rows = all.first().map_or(0, |s| s.rows);
     let mut seeds: Vec<u64> = Vec::new();
@@ -25,14 +25,13 @@ pub(super) fn scores(records: &[Record], question: &Question) -> Table {
     }
     let own = records.first().is_none_or(|r| r.learned(&question.task));
     let far = if own { "" } else { ", out of distribution" };
-    let mut table =
-        Table::new(format!("{}, {rows} rows, asked as {}{far}", question.text(), question.protocol))
-            .column(Column::text("configuration"))
-            .column(Column::number("mean [95 %, seeds]", 4))
-            .column(Column::number("deviation", 4))
-            .column(Column::text(format!("seeds {}", listed(&seeds))))
-            .column(Column::number("a run", 1).unit("s"))
-            .column(Column::number("trained", 0));
+    let mut table = Table::new(format!("{text}, {rows} rows, asked as {}{far}", question.protocol))
+        .column(Column::text("configuration"))
+        .column(Column::number("mean [95 %, seeds]", 4))
+        .column(Column::number("deviation", 4))
+        .column(Column::text(format!("seeds {}", listed(&seeds))))
+        .column(Column::number("a run", 1).unit("s"))
+        .column(Column::number("trained", 0));
     if question.metric.is_share() && all.iter().all(|s| s.by_seed.iter().all(|(_, value)| *value == 0.0)) {
         table = table.note("At its floor: nobody had a row right, so this number tells nothing apart.");
     }
@@ -87,16 +86,15 @@ fn listed(seeds: &[u64]) -> String {
 const BEYOND: f64 = 1e6;
 
 /// Every comparison on one question, with its tests; in bold what can be told apart.
-pub(super) fn comparisons(all: &[(Question, Comparison)], question: &Question) -> Table {
-    let mut table =
-        Table::new(format!("{}: differences of pairs with the same seeds, order and rows", question.text()))
-            .column(Column::text("configuration"))
-            .column(Column::text("minus"))
-            .column(Column::number("difference [95 %]", 4))
-            .column(Column::number("p, seeds", 3))
-            .column(Column::number("effect", 2))
-            .column(Column::text("McNemar p"))
-            .column(Column::text("told apart"));
+pub(super) fn comparisons(all: &[(Question, Comparison)], question: &Question, text: &str) -> Table {
+    let mut table = Table::new(format!("{text}: differences of pairs with the same seeds, order and rows"))
+        .column(Column::text("configuration"))
+        .column(Column::text("minus"))
+        .column(Column::number("difference [95 %]", 4))
+        .column(Column::number("p, seeds", 3))
+        .column(Column::number("effect", 2))
+        .column(Column::text("McNemar p"))
+        .column(Column::text("told apart"));
     for (_, c) in all.iter().filter(|(q, _)| q == question) {
         let i = c.interval();
         let told = c.told_apart();

@@ -49,11 +49,16 @@ impl Question {
 
     /// `qnli, test: acc`, with the reading where there is one.
     pub fn text(&self) -> String {
+        self.text_of(&self.task)
+    }
+
+    /// The same with the task as `task` names it.
+    pub fn text_of(&self, task: &str) -> String {
         let reading = match self.filter.as_str() {
             sibo_tasks::results::NO_FILTER => String::new(),
             filter => format!(" ({filter})"),
         };
-        format!("{}, {}: {}{reading}", self.task, self.split, self.metric.name())
+        format!("{task}, {}: {}{reading}", self.split, self.metric.name())
     }
 }
 
