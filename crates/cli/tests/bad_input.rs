@@ -273,3 +273,24 @@ fn an_adapter_that_is_not_finite() {
         &["inf", "only finite numbers"],
     );
 }
+
+/// A result that is lost is no success; a reader that goes away is none of our business.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_disk_behind_stdout_is_a_failure() {
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut sibo = std::process::Command::new(env!("CARGO_BIN_EXE_sibo"));
+    let child = sibo.arg("methods").stdout(full()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let out = child.wait_with_output().unwrap();
+    assert_eq!(out.status.code(), Some(1));
+    let said = String::from_utf8(out.stderr).unwrap();
+    assert!(said.contains("the result could not be written to stdout"), "{said}");
+}
+
+#[test]
+fn what_compares_with_nothing_is_refused() {
+    fails(common::sibo().args(["overhead", "m", "--lambda", "0"]), 2, &["above 0 and below 1"]);
+    let place = Place::with("bert-pooler");
+    let words = ["data", "generate", "deduction", "--train-depth", "1-3", "--test-depth", "2-5", "out"];
+    fails(&mut place.sibo(&words), 2, &["--test-depth 2-5 begins within --train-depth 1-3"]);
+}

@@ -122,3 +122,25 @@ fn what_no_weight_can_hold_is_refused() {
     let over = ["merge", "--model", "llama-gqa", "--adapter", &adapter, "--output", "models"];
     fails(&mut place.sibo(&over), 1, &["models: is there already"]);
 }
+
+/// What a run learned of bare pairs is asked without marks, by its adapter and once it is merged.
+#[test]
+fn a_merged_model_keeps_the_adapter_s_template() {
+    let place = Place::with("llama-gqa");
+    let row = |i: usize| format!("{{\"prompt\": \"the sum {i}\", \"completion\": \" the answer\"}}\n");
+    place.write("data/pairs.jsonl", (0..12).map(row).collect::<String>());
+    let train = ["train", "--model", "llama-gqa", "--rows", "pairs", "--lambda", "0", "--output-dir", "run"];
+    succeeds(place.sibo(&train).args(["--max-steps", "2"]));
+    succeeds(&mut place.sibo(&[
+        "merge",
+        "--model",
+        "llama-gqa",
+        "--adapter",
+        "run/adapter",
+        "--output",
+        "merged",
+    ]));
+    let template = |folder: &str| std::fs::read_to_string(place.join(folder).join("template.toml")).unwrap();
+    assert!(template("run/adapter").contains("without_input = \"{{ instruction }}\""));
+    assert_eq!(template("merged"), template("run/adapter"));
+}

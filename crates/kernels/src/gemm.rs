@@ -208,6 +208,20 @@ mod tests {
         nt(1.0, &none, &noise(10, 13), 0.0, &mut no_rows);
     }
 
+    /// A column of so many inputs is more than a task of its own.
+    #[test]
+    fn few_rows_of_very_many_inputs() {
+        let (t, k, n) = (3, 70_001, 5);
+        let (x, w, start) = (noise_rows(t, k, 31), noise(n * k, 32), noise(t * n, 33));
+        let expected = naive((t, n, k), 0.6, |i, l| x.row(i)[l], |l, j| w[j * k + l], -0.4, &start);
+        let run = || {
+            let mut y = Rows::from_slice(&start, n);
+            nt(0.6, &x, &w, -0.4, &mut y);
+            y.data().to_vec()
+        };
+        everywhere(run, |isa, found| assert_close(&format!("{isa}"), found, &expected, 3e-5));
+    }
+
     proptest::proptest! {
         #![proptest_config(proptest::test_runner::Config {
             cases: 48,

@@ -323,6 +323,23 @@ mod tests {
     }
 
     #[test]
+    fn what_lies_here_or_is_named_like_a_file_is_not_asked_of_the_hub() {
+        let (_folder, roots, hub) = made();
+        let run = roots.models.join("org/run");
+        std::fs::create_dir_all(run.join("adapter")).expect("a folder");
+        std::fs::write(run.join("adapter/adapter_config.json"), "{}").expect("a file");
+        let text = model("org/run", &roots, &hub, &mut |_| {}).expect_err("a run").to_string();
+        assert!(
+            text.contains("its adapter is the folder `adapter` in it") && !text.contains("on the hub"),
+            "{text}"
+        );
+        let text = data("d/nope.jsonl", &roots, &hub, &mut |_| {}).expect_err("no file").to_string();
+        assert!(text.starts_with("no data \"d/nope.jsonl\"") && !text.contains("HF_HUB_OFFLINE"), "{text}");
+        let text = data("d/nope", &roots, &hub, &mut |_| {}).expect_err("no cache").to_string();
+        assert!(text.contains("HF_HUB_OFFLINE"), "{text}");
+    }
+
+    #[test]
     fn a_cached_repository_is_found_by_its_id() {
         let (folder, roots, hub) = made();
         let root = folder.path().join("cache/models--a--b");

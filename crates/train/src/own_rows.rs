@@ -183,6 +183,38 @@ mod tests {
         OwnRows::read(&Recipe::from_value("r", &value)?, &places)
     }
 
+    /// By what the rows are, where the recipe names none.
+    #[test]
+    fn rows_choose_their_template() {
+        let dir = tempfile::tempdir().unwrap();
+        let tokenizer =
+            |kind: &str| Tokenizer::from_folder(&crate::testing::folder(dir.path(), kind)).unwrap();
+        let (talks, bare) = (tokenizer("llama"), tokenizer("bert"));
+        let chosen = |named: Option<&str>, row: Value, tokenizer: &Tokenizer| {
+            let file = dir.path().join("rows.jsonl");
+            std::fs::write(&file, format!("{row}\n")).unwrap();
+            let mut value = json!({"model": "m", "data": "d", "output_dir": "o"});
+            if let Some(name) = named {
+                value["template"] = json!(name);
+            }
+            let rows = sibo_tasks::read_instructions(&file, None).unwrap();
+            let template = template(&Recipe::from_value("r", &value).unwrap(), &rows, tokenizer, 0).unwrap();
+            (template.name().to_string(), template.is_none())
+        };
+        let pair = || json!({"prompt": "red ->", "completion": " 19"});
+        let talk =
+            || json!({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]});
+        let text = json!({"text": "a day"});
+        assert_eq!(chosen(None, pair(), &talks), ("none".into(), true));
+        assert_eq!(chosen(None, text, &talks), ("none".into(), true));
+        assert_eq!(chosen(Some("plain"), pair(), &talks), ("plain".into(), false));
+        let (name, _) = chosen(None, talk(), &talks);
+        assert!(!["alpaca", "none"].contains(&name.as_str()), "the model's own, not {name}");
+        assert_eq!(chosen(None, talk(), &bare).0, "alpaca");
+        let instruction = json!({"instruction": "add", "output": "3"});
+        assert_eq!(chosen(None, instruction, &talks).0, "alpaca");
+    }
+
     fn ids(rows: &[Example]) -> Vec<u64> {
         rows.iter().map(|row| row.id).collect()
     }

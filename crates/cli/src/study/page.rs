@@ -291,14 +291,13 @@ fn losses(f: &Finding) -> LineChart {
 fn again(page: &mut Document, study: &Study, f: &Finding) {
     let mut ran = Table::new("Where it ran").column(Column::text("what")).column(Column::text("value"));
     let cpu = machine::cpu_name().unwrap_or_else(|| "unknown".into());
-    let by = (app::version(), cpu);
     let seconds: f64 = f.records.iter().map(|r| r.seconds).sum();
     let facts = [
         ("cells", f.records.len().to_string()),
         ("training of all cells", sibo_report::number::duration(seconds)),
         ("instruction set, threads and version of sibo", ran_on(&f.records)),
-        ("this page was made by", format!("sibo {}", by.0)),
-        ("on", by.1),
+        ("this page was made by", format!("sibo {}", app::version())),
+        ("on", cpu),
     ];
     for (what, value) in facts {
         ran.push(vec![what.into(), Cell::Text(value)]);

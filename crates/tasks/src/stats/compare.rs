@@ -245,6 +245,31 @@ mod tests {
         );
     }
 
+    #[test]
+    fn one_seed_or_five_rows_tell_nothing_apart() {
+        let one = compare(
+            Metric::Acc,
+            ("plain", &[run(4, 0)]),
+            ("SIBO", &[run(11, 0)]),
+            &CompareOptions::default(),
+        )
+        .unwrap();
+        assert!(!one.interval().holds_zero() && !one.told_apart());
+        assert!(one.to_string().ends_with("one seed cannot say what others would give"), "{one}");
+        let each = |value: f64, rows: usize| {
+            let run = |seed: usize| {
+                Predictions::Each((0..rows).map(|i| value + 1e-3 * (i * seed) as f64).collect())
+            };
+            [run(1), run(2), run(3)]
+        };
+        let told = |rows: usize| {
+            let (a, b) = (each(-2.0, rows), each(-1.5, rows));
+            let options = CompareOptions::default();
+            compare(Metric::LoglikToken, ("plain", &a), ("SIBO", &b), &options).unwrap().told_apart()
+        };
+        assert!(!told(5) && told(6));
+    }
+
     /// Two runs of one configuration: each row has a difficulty, each seed a luck of its own, and nothing else
     /// tells the two apart. A verdict is a false alarm, and of a hundred there may be seven at most.
     #[test]

@@ -85,6 +85,15 @@ fn wrong_keys_and_types_are_named() {
             &format!("{LEAST}[adapter]\nmethod = \"lore\""),
             &["`lore` is not a method", "did you mean `lora`?"],
         ),
+        (
+            &format!("{LEAST}[training]\nweight_decay = nan"),
+            &["`training.weight_decay`: NaN is no finite number"],
+        ),
+        (
+            &format!("{LEAST}[adapter.sibo]\nlambda = [0.1, inf]"),
+            &["`adapter.sibo.lambda`: inf is no finite number"],
+        ),
+        (&format!("{LEAST}[training]\nnum_train_epochs = 1e30"), &["at most 1,000,000"]),
         ("model = ", &["r.toml: not a recipe", "line 1"]),
     ] {
         let said = said(text);
@@ -108,6 +117,11 @@ fn values_that_are_set_are_read_as_toml() {
     assert!(set(&mut value, "seed").unwrap_err().to_string().contains("has no `=`"));
     assert!(set(&mut value, "seed.x=1").unwrap_err().to_string().contains("no table"));
     assert!(set(&mut value, "=1").is_err());
+    // As TOML, as JSON and as a flag's own number would write it.
+    for number in ["nan", "-inf", "NaN", "infinity"] {
+        let said = set(&mut value, &format!("learning_rate={number}")).unwrap_err().to_string();
+        assert!(said.contains("`learning_rate`") && said.contains("no finite number"), "{said}");
+    }
 }
 
 #[test]

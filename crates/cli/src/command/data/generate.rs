@@ -68,6 +68,13 @@ pub(super) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     if args.train_rows.min(args.test_rows) == 0 {
         return Err(usage("--train-rows and --test-rows must be 1 or more"));
     }
+    if args.test_depth.start() <= args.train_depth.end() {
+        return Err(usage(format!(
+            "--test-depth {} begins within --train-depth {}: the deeper problems must be out of the training's distribution",
+            shown(&args.test_depth),
+            shown(&args.train_depth)
+        )));
+    }
     let folder = args.folder.clone().unwrap_or_else(|| app.places.roots().data.join("deduction"));
     let mut taken = HashSet::new();
     let files = [
@@ -76,13 +83,6 @@ pub(super) fn run(args: Args, app: &App) -> anyhow::Result<()> {
         ("deeper", args.test_rows, &args.test_depth),
     ];
     let mut made: Vec<(&str, Vec<Problem>)> = Vec::new();
-    if args.test_depth.start() <= args.train_depth.end() {
-        return Err(usage(format!(
-            "--test-depth {} begins within --train-depth {}: the deeper problems must be out of the training's distribution",
-            shown(&args.test_depth),
-            shown(&args.train_depth)
-        )));
-    }
     for (stream, (name, rows, depths)) in files.into_iter().enumerate() {
         let found = problems(args.seed, stream as u64, rows, depths.clone(), &mut taken);
         if found.len() < rows {
