@@ -292,5 +292,5 @@ fn what_compares_with_nothing_is_refused() {
     fails(common::sibo().args(["overhead", "m", "--lambda", "0"]), 2, &["above 0 and below 1"]);
     let place = Place::with("bert-pooler");
     let words = ["data", "generate", "deduction", "--train-depth", "1-3", "--test-depth", "2-5", "out"];
-    fails(&mut place.sibo(&words), 2, &["--test-depth 2-5 begins within --train-depth 1-3"]);
+    fails(&mut place.sibo(&words), 2, &["--test-depth 2 to 5 begins within --train-depth 1 to 3"]);
 }
