@@ -167,6 +167,18 @@ fn deduction_is_made_measured_marked_and_read_again() {
     let text =
         succeeds(&mut place.sibo(&[&eval[..], &["--trained-on", "data/deduction/leaky.toml"]].concat()));
     assert!(text.contains("deduction-deeper (in distribution, LEAKS)"), "{text}");
+    // The same rows with the steps written out: what training would teach is what is judged by likelihood.
+    let steps = [
+        "eval",
+        "--model",
+        "llama-gqa",
+        "--tasks",
+        "data/deduction/deduction-steps-deeper.toml",
+        "--likelihood",
+    ];
+    let steps = json_of(&place, &steps);
+    let steps = &steps["results"]["deduction-steps-deeper"];
+    assert!(steps["loglik_token,reasoning"].as_f64().is_some_and(|l| l < 0.0), "{steps}");
     let depth = ["data", "generate", "deduction", "--test-depth", "9-40"];
     fails(&mut place.sibo(&depth), 2, &["depths are N or LOW-HIGH, from 1 to 21"]);
 }

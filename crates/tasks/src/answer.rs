@@ -18,6 +18,8 @@ pub enum Reading {
     LastLetter,
     /// LLM-Adapters, commonsense: the first of the label words.
     LabelWord,
+    /// What stands between the last "answer is" and the end of its sentence or line, whatever its case.
+    AnswerIs,
     /// lm-evaluation-harness, GSM8K: what follows the first `#### `.
     StrictMatch,
     /// lm-evaluation-harness, GSM8K: the last thing that looks like a number.
@@ -36,6 +38,8 @@ static NUMBER: LazyLock<Regex> = LazyLock::new(|| pattern(r"-?\d+\.?\d*"));
 static LETTER: LazyLock<Regex> = LazyLock::new(|| pattern("[A-E]"));
 static LONE_LETTER: LazyLock<Regex> = LazyLock::new(|| pattern(r"\b[A-E]\b"));
 static ANSWER_IS: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?i:answer is)\s*:?\s*\(?([A-E])\b"));
+static ANSWER_IS_TEXT: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r"(?i:\banswer is)\b\s*:?\s*([^\r\n]*?)\s*(?:[.!?](?:\s|$)|[\r\n]|$)"));
 static STRICT: LazyLock<Regex> = LazyLock::new(|| pattern(r"#### (-?[0-9.,]+)"));
 static FLEXIBLE: LazyLock<Regex> = LazyLock::new(|| pattern(r"-?[$0-9.,]{2,}|-?[0-9]+"));
 
@@ -52,12 +56,13 @@ pub struct Judged {
 
 impl Reading {
     /// All readings.
-    pub const ALL: [Reading; 7] = [
+    pub const ALL: [Reading; 8] = [
         Reading::LastNumber,
         Reading::FirstLetter,
         Reading::AnswerIsLetter,
         Reading::LastLetter,
         Reading::LabelWord,
+        Reading::AnswerIs,
         Reading::StrictMatch,
         Reading::FlexibleExtract,
     ];
@@ -70,6 +75,7 @@ impl Reading {
             Reading::AnswerIsLetter => "answer-is-letter",
             Reading::LastLetter => "last-letter",
             Reading::LabelWord => "label-word",
+            Reading::AnswerIs => "answer-is",
             Reading::StrictMatch => "strict-match",
             Reading::FlexibleExtract => "flexible-extract",
         }
@@ -91,6 +97,10 @@ impl Reading {
                 ANSWER_IS.captures_iter(response).last().and_then(|c| c.get(1)).map(owned)
             }
             Reading::LabelWord => first_word(response, words),
+            Reading::AnswerIs => {
+                let last = ANSWER_IS_TEXT.captures_iter(response).last().and_then(|c| c.get(1)).map(owned);
+                last.filter(|answer| !answer.is_empty())
+            }
             Reading::StrictMatch => STRICT.captures(response).and_then(|c| c.get(1)).map(owned),
             Reading::FlexibleExtract => FLEXIBLE.find_iter(response).last().map(owned),
         }
@@ -104,6 +114,7 @@ impl Reading {
                 _ => false,
             },
             Reading::StrictMatch | Reading::FlexibleExtract => harness_form(answer) == harness_form(gold),
+            Reading::AnswerIs => answer.to_lowercase() == gold.to_lowercase(),
             _ => answer == gold,
         }
     }
@@ -182,6 +193,19 @@ mod tests {
         // As in that project: a minus sign that means "less" makes the number negative.
         assert_eq!(judge("5-3", "3").answer.as_deref(), Some("-3"));
         assert_eq!(judge("none", "3"), Judged { reading: Reading::LastNumber, answer: None, right: false });
+    }
+
+    #[test]
+    fn an_answer_in_words_ends_with_its_sentence() {
+        let judge = |text: &str, gold: &str| Reading::AnswerIs.judge(text, gold, &[]).right;
+        // "noble" and "Nothing" hold a "no"; the last statement counts.
+        assert!(judge("Ada is noble. Nothing makes Ada shy. The answer is no.", "no"));
+        assert!(judge("The answer is no. Wait: the answer is: Yes!", "yes"));
+        assert!(judge("So the Answer is 3.5 km\nQuestion: what else?", "3.5 km"));
+        assert!(judge("the answer is the red one", "The red one"));
+        assert!(!judge("The answer is not known.", "no"));
+        let none = |text: &str| Reading::AnswerIs.read(text, &[]);
+        assert_eq!((none("Yes."), none("The answer is."), none("The answer isn't no.")), (None, None, None));
     }
 
     #[test]

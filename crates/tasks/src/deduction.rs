@@ -99,14 +99,28 @@ fn shuffle<T>(rng: &mut ChaCha8Rng, list: &mut [T]) {
     }
 }
 
+/// What is asked of a problem.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// Yes or no at once.
+    Answer,
+    /// The steps, and yes or no at their end.
+    Steps,
+}
+
 /// The task file over `train.jsonl` and the file `test` beside it; `depths` says what the test holds.
-pub fn task_file(name: &str, test: &str, depths: &str) -> String {
-    include_str!("deduction.toml").replace("NAME", name).replace("TESTFILE", test).replace("DEPTHS", depths)
+pub fn task_file(asked: Asked, name: &str, test: &str, depths: &str) -> String {
+    let form = match asked {
+        Asked::Answer => include_str!("deduction.toml"),
+        Asked::Steps => include_str!("deduction-steps.toml"),
+    };
+    form.replace("NAME", name).replace("TESTFILE", test).replace("DEPTHS", depths)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::answer::Reading;
     use crate::spec::Spec;
 
     /// A reader of its own: follows the rules of a question until nothing new comes.
@@ -131,7 +145,8 @@ mod tests {
         assert_eq!(made.len(), 90);
         for problem in &made {
             assert_eq!(solve(&problem.question), (problem.answer == "yes", problem.depth), "{problem:?}");
-            assert!(problem.solution.ends_with(&format!("The answer is {}.", problem.answer)));
+            let read = Reading::AnswerIs.judge(&problem.solution, problem.answer, &[]);
+            assert!(read.right, "{problem:?}");
         }
         for depth in 2..=7 {
             let of = |answer| made.iter().filter(|p| p.depth == depth && p.answer == answer).count();
@@ -153,8 +168,14 @@ mod tests {
 
     #[test]
     fn its_task_file_is_a_task() {
-        let spec = Spec::parse(&task_file("deduction-deeper", "deeper", "4 to 6"), "made").unwrap();
-        assert_eq!((spec.name.as_str(), spec.splits.test.as_deref()), ("deduction-deeper", Some("deeper")));
-        assert!(spec.description.contains("4 to 6"), "{}", spec.description);
+        for asked in [Asked::Answer, Asked::Steps] {
+            let spec =
+                Spec::parse(&task_file(asked, "deduction-deeper", "deeper", "4 to 6"), "made").unwrap();
+            assert_eq!(
+                (spec.name.as_str(), spec.splits.test.as_deref()),
+                ("deduction-deeper", Some("deeper"))
+            );
+            assert!(spec.description.contains("4 to 6"), "{}", spec.description);
+        }
     }
 }

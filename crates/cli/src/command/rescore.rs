@@ -28,7 +28,7 @@ pub(crate) struct Args {
     #[arg(value_name = "RESULTS")]
     results: PathBuf,
     /// Readings instead of the task's own, separated by commas: last-number, first-letter, answer-is-letter,
-    /// last-letter, label-word, strict-match, flexible-extract
+    /// last-letter, label-word, answer-is, strict-match, flexible-extract
     #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = reading)]
     reading: Vec<Reading>,
     /// TOML files that say how tasks are read, instead of the program's own or those that were evaluated

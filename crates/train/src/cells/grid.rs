@@ -55,7 +55,7 @@ pub fn grid(axes: &[Axis]) -> Vec<(String, Vec<String>)> {
     for axis in axes {
         let longer = |(names, sets): &(Vec<String>, Vec<String>)| {
             let one = |value: &String| {
-                let name = format!("{} {value}", axis.short());
+                let name = name(axis.short(), value);
                 let set = format!("{}={value}", axis.key);
                 ([names.clone(), vec![name]].concat(), [sets.clone(), vec![set]].concat())
             };
@@ -66,9 +66,31 @@ pub fn grid(axes: &[Axis]) -> Vec<(String, Vec<String>)> {
     all.into_iter().map(|(names, sets)| (names.join(", "), sets)).collect()
 }
 
+/// `lambda 0.4`; of a table its keys, as they would stand as axes of their own: `lambda 0.4, lambda_schedule linear`.
+fn name(key: &str, value: &str) -> String {
+    let Some(inner) = value.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) else {
+        return format!("{key} {value}");
+    };
+    // The same commas part a table's keys as an axis's values.
+    let pairs = Axis::parse("", &format!("keys={inner}")).map(|axis| axis.values).unwrap_or_default();
+    let words = |pair: &String| match pair.split_once('=') {
+        Some((key, value)) => format!("{} {}", key.trim(), value.trim().trim_matches('"')),
+        None => pair.clone(),
+    };
+    pairs.iter().map(words).collect::<Vec<_>>().join(", ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_table_is_named_by_its_keys() {
+        let text = r#"adapter.sibo={lambda=0},{lambda=[0.1,0.3],h0="rms"},{lambda = "learned", lambda_per = "layer"}"#;
+        let names: Vec<String> =
+            grid(&[Axis::parse("--set-grid", text).unwrap()]).into_iter().map(|g| g.0).collect();
+        assert_eq!(names, ["lambda 0", "lambda [0.1,0.3], h0 rms", "lambda learned, lambda_per layer"]);
+    }
 
     #[test]
     fn lists_are_parted_outside_brackets() {

@@ -3,7 +3,7 @@
 use crate::app::App;
 use crate::exit::usage;
 use serde_json::{Value, json};
-use sibo_tasks::deduction::{DEEPEST, Problem, problems, task_file};
+use sibo_tasks::deduction::{Asked, DEEPEST, Problem, problems, task_file};
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -19,6 +19,9 @@ the depth says. It is trained on shallow problems; `deduction.toml` tests on oth
     sibo train recipe.toml --task data/deduction/deduction.toml
     sibo eval --model MODEL --adapter ADAPTER --protocol lm-eval \\
         --tasks data/deduction/deduction.toml,data/deduction/deduction-deeper.toml
+
+`deduction-steps.toml` and `deduction-steps-deeper.toml` are the same rows with the steps written out before the \
+answer: what a small language model can learn, where yes or no at once is beyond it.
 
 The same seed and settings give the same bytes.";
 
@@ -98,10 +101,14 @@ pub(super) fn run(args: Args, app: &App) -> anyhow::Result<()> {
         let text: String = problems.iter().map(|p| json!(p).to_string() + "\n").collect();
         sibo_files::write(&folder.join(format!("{name}.jsonl")), text.as_bytes())?;
     }
-    let tasks = [("deduction", "test", &args.train_depth), ("deduction-deeper", "deeper", &args.test_depth)];
-    for (name, test, depths) in tasks {
-        let text = task_file(name, test, &shown(depths));
-        sibo_files::write(&folder.join(format!("{name}.toml")), text.as_bytes())?;
+    for (form, asked) in [("deduction", Asked::Answer), ("deduction-steps", Asked::Steps)] {
+        for (ending, test, depths) in
+            [("", "test", &args.train_depth), ("-deeper", "deeper", &args.test_depth)]
+        {
+            let name = format!("{form}{ending}");
+            let text = task_file(asked, &name, test, &shown(depths));
+            sibo_files::write(&folder.join(format!("{name}.toml")), text.as_bytes())?;
+        }
     }
     tell(&folder, &made, app);
     Ok(())
@@ -127,4 +134,5 @@ fn tell(folder: &Path, made: &[(&str, Vec<Problem>)], app: &App) {
     let task = |name: &str| folder.join(name).display().to_string();
     app.out.note(format!("train on it: --task {}", task("deduction.toml")));
     app.out.note(format!("measure: --tasks {},{}", task("deduction.toml"), task("deduction-deeper.toml")));
+    app.out.note("with the steps written out: deduction-steps.toml, deduction-steps-deeper.toml");
 }
