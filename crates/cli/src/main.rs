@@ -2,6 +2,8 @@
 
 mod app;
 mod args;
+mod beside;
+mod classes;
 mod command;
 mod describe;
 mod exit;

@@ -1,7 +1,7 @@
 //! A model that is spoken with: prompts into tokens by the run's own template, new tokens into text.
 
-use crate::interrupt;
 use crate::places::{ModelArgs, Places};
+use crate::{beside, interrupt};
 use sibo_model::{BeamSettings, EarlyStopping, Model, Sampler, SamplerSettings, beam_search, continue_rows};
 use sibo_text::{
     Message, Purpose, Rendered, Sample, Specials, StopText, StreamDecoder, Template, Tokenizer, encode_prompt,
@@ -287,15 +287,12 @@ pub(crate) fn choose_template(
     }
 }
 
-/// Files that keep a template beside an adapter, or beside the model that it was merged into.
-pub(crate) const TEMPLATES: [&str; 2] = ["template.toml", "chat_template.jinja"];
-
 /// The template that a run left with its adapter.
 pub(crate) fn template_of_adapter(
     tokenizer: &Tokenizer,
     adapter: Option<&Path>,
 ) -> Option<anyhow::Result<Template>> {
-    let files = TEMPLATES.map(|name| adapter.map(|folder| folder.join(name)));
+    let files = beside::TEMPLATES.map(|name| adapter.map(|folder| folder.join(name)));
     let file = files.into_iter().flatten().find(|file| file.is_file())?;
     Some(Template::choose(&file.display().to_string(), tokenizer, now()).map_err(Into::into))
 }

@@ -132,6 +132,12 @@ impl Task {
         &self.spec
     }
 
+    /// Texts of a row that a class head reads: 2 where the task is about pairs.
+    pub fn texts(&self) -> usize {
+        let pairs = self.spec.source.iter().any(|source| source.columns.contains_key(&Field::TextB));
+        1 + usize::from(pairs)
+    }
+
     /// The TOML file that the task was read from; none for those of the program.
     pub fn own_file(&self) -> Option<&Path> {
         self.own_file.as_deref()

@@ -154,7 +154,7 @@ impl Limits {
     }
 
     /// The cutoff, but never past the model's positions.
-    fn length(&self, arch: &Arch) -> usize {
+    pub(crate) fn length(&self, arch: &Arch) -> usize {
         [arch.max_len, arch.window].into_iter().flatten().fold(self.cutoff, usize::min)
     }
 

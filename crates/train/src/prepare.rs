@@ -2,6 +2,7 @@
 
 use crate::data::{self, Dataset, Limits};
 use crate::memory::MemoryPlan;
+use crate::outputs::{self, Outputs};
 use crate::own_rows::{self, OwnRows};
 use crate::probe::{self, ProbeRow};
 use crate::recipe::{self, ComputeChoice, Recipe, Source, Training};
@@ -69,7 +70,7 @@ impl Prepared {
     }
 
     /// Writes the result of a run of `recipe` into its folder: the adapter, its card, and the template that its
-    /// prompts need. Returns the adapter's folder.
+    /// prompts need or what the outputs of its class head stand for. Returns the adapter's folder.
     pub fn save(&self, recipe: &Recipe, outcome: &Outcome) -> Result<PathBuf, Error> {
         let folder = recipe.output_dir.join(checkpoint::ADAPTER);
         checkpoint::save_adapter(&self.model, &folder, &card::text(&self.model, recipe, outcome, &[]))?;
@@ -78,6 +79,12 @@ impl Prepared {
         if asks {
             let (name, text) = self.template.file();
             sibo_files::write(&folder.join(name), text.as_bytes())?;
+        }
+        if let (Some(_), [task]) = (self.model.classes(), self.tasks.as_slice())
+            && let Some(outputs) = Outputs::of(task, recipe)
+        {
+            let text = format!("{:#}\n", outputs.to_json());
+            sibo_files::write(&folder.join(outputs::FILE), text.as_bytes())?;
         }
         Ok(folder)
     }

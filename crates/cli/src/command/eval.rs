@@ -1,6 +1,7 @@
 //! `sibo eval`: what a model, with or without an adapter, scores on tasks.
 
 use crate::app::App;
+use crate::classes;
 use crate::describe;
 use crate::exit::{Interrupted, usage};
 use crate::interrupt;
@@ -17,6 +18,7 @@ use sibo_tasks::{Example, Protocol, Split, SplitName, Task, Wanted};
 use sibo_text::{Template, Tokenizer};
 use sibo_train::Recipe;
 use sibo_train::evaluate::{Asked, By, EvalOptions, TaskEvaluation, evaluate};
+use sibo_train::outputs::Outputs;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
@@ -136,6 +138,10 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     let model = app.places.load(&args.model)?;
     tokenizer.check_vocabulary(model.arch().vocab)?;
     let cutoff = cutoff(&model, recipe, &args, app);
+    if model.classes().is_some() {
+        let known = classes::of(&folder, adapter.as_deref())?;
+        wants.iter().filter_map(|want| other_classes(&known, &want.task)).for_each(|told| app.out.warn(told));
+    }
     interrupt::listen();
     let (date, began) = (SystemTime::now(), Instant::now());
     let asked = Asked { model: &model, tokenizer: &tokenizer, template: &template };
@@ -237,6 +243,21 @@ fn cutoff(model: &Model, recipe: Option<&Recipe>, args: &Args, app: &App) -> Opt
         "rows are read up to {own} tokens, as the adapter was trained (its training.cutoff_len); --cutoff-len takes another"
     ));
     Some(own)
+}
+
+/// That a head learned other classes than a task has: its scores are of classes by their number.
+fn other_classes(known: &Outputs, task: &Task) -> Option<String> {
+    let (learned, asked) = (&known.labels, &task.spec().labels);
+    if learned.is_empty() || learned == asked || learned.len() != asked.len() {
+        return None;
+    }
+    let of = known.task.as_ref().map(|task| format!(" of {task}")).unwrap_or_default();
+    let pairs: Vec<String> = learned.iter().zip(asked).map(|(a, b)| format!("{a} for {b}")).collect();
+    Some(format!(
+        "{}: this head learned other classes{of}; they are taken by their number: {}",
+        task.name(),
+        pairs.join(", ")
+    ))
 }
 
 /// The template asked for; else the adapter's; else that of a recipe without one.

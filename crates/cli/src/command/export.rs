@@ -2,7 +2,7 @@
 
 use crate::app::App;
 use crate::exit::usage;
-use crate::places;
+use crate::{beside, classes, places};
 use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
 use sibo_model::{LoadOptions, Model};
@@ -77,10 +77,10 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     if let Some(parent) = args.output.parent().filter(|p| !p.as_os_str().is_empty()) {
         std::fs::create_dir_all(parent).map_err(|e| sibo_files::Error::io(parent, "create the folder", e))?;
     }
-    let templates = templates(&opened.path)?;
+    let beside = beside::all(&opened.path)?;
     match (args.format, model, loaded) {
         (Some(Format::AdapterHub), Some(folder), Some(loaded)) => {
-            for_adapter_hub(&folder, &loaded.model, &args.output, app)
+            for_adapter_hub((&folder, &opened.path), &loaded.model, &args.output, app)
         }
         (Some(Format::Sibo), _, Some(loaded)) => {
             let card =
@@ -91,21 +91,10 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
         }
         _ => as_plain_lora(opened, &args.output, app),
     }?;
-    for (name, text) in templates {
+    for (name, text) in beside {
         sibo_files::write(&args.output.join(name), &text)?;
     }
     Ok(())
-}
-
-/// The template that lies with an adapter: without it, its prompts would be rendered in other words than it learned.
-fn templates(adapter: &Path) -> anyhow::Result<Vec<(&'static str, Vec<u8>)>> {
-    let there = ["template.toml", "chat_template.jinja"].map(|name| (name, adapter.join(name)));
-    let there = there.into_iter().filter(|(_, file)| file.is_file());
-    let read = |(name, file): (_, PathBuf)| {
-        let text = std::fs::read(&file).map_err(|e| sibo_files::Error::io(&file, "read", e))?;
-        Ok((name, text))
-    };
-    there.map(read).collect()
 }
 
 /// Result of the two exports that lose nothing.
@@ -117,13 +106,20 @@ fn told(output: &Path, format: &str, tensors: usize, app: &App) {
     });
 }
 
-fn for_adapter_hub(base: &Path, model: &Model, output: &Path, app: &App) -> anyhow::Result<()> {
+fn for_adapter_hub(
+    (base, own): (&Path, &Path),
+    model: &Model,
+    output: &Path,
+    app: &App,
+) -> anyhow::Result<()> {
     let adapter = &model.adapter().context("the model has no adapter")?.config;
     let config = sibo_files::json::read(&base.join("config.json"))?;
     let model_type = config.get("model_type").and_then(Value::as_str).unwrap_or_default();
     let name = adapter_name(output);
     let model_class = hub_class(model_type)?;
-    let target = Target { name: &name, model_type, model_class, fingerprint: model.fingerprint() };
+    let labels = classes::of(base, Some(own))?.names(model.classes().unwrap_or(0));
+    let fingerprint = model.fingerprint();
+    let target = Target { name: &name, model_type, model_class, fingerprint, labels: &labels };
     let card = format!(
         "---\nlibrary_name: adapters\ntags:\n- {model_type}\n---\n\nA {} adapter, written by `sibo export` for adapter-hub:\n\n\
          ```python\nmodel = adapters.AutoAdapterModel.from_pretrained(base)\nmodel.load_adapter(folder, set_active=True, use_safetensors=True)\n```\n",

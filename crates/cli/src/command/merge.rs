@@ -1,13 +1,14 @@
 //! `sibo merge`: a base model and what was trained on it, as one Hugging Face folder.
 
 use crate::app::App;
-use crate::{places, speaker};
+use crate::{beside, places};
 use anyhow::{bail, ensure};
 use serde_json::{Value, json};
 use sibo_model::{LoadOptions, Model};
 use sibo_peft::branch::Function;
 use sibo_peft::folder::Folder;
 use sibo_peft::{Adapter, At, Method, TaskType};
+use sibo_train::outputs;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -47,7 +48,11 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     base.take_base_copies(folder.base_copies(&adapter.params)?, &folder.path)?;
     folder.fill(&mut adapter.params)?;
     let tensors = merged(&base, &adapter)?;
-    let config = config(&base_folder, &base, &adapter, classes)?;
+    let names = classes.map(|count| {
+        Ok::<_, anyhow::Error>(crate::classes::of(&base_folder, Some(&folder.path))?.names(count))
+    });
+    let config = config(&base_folder, &base, &adapter, names.transpose()?.as_deref())?;
+    let templates = beside::templates(&folder.path)?;
     if let Some(parent) = args.output.parent().filter(|p| !p.as_os_str().is_empty()) {
         std::fs::create_dir_all(parent).map_err(|e| sibo_files::Error::io(parent, "create the folder", e))?;
     }
@@ -58,11 +63,8 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
         sibo_files::write(&part.join("config.json"), format!("{config:#}\n").as_bytes())?;
         copy_beside(&base_folder, part)?;
         // The merged model is asked as the adapter was taught, over what the base says of itself.
-        for (from, to) in speaker::TEMPLATES.map(|name| (folder.path.join(name), part.join(name))) {
-            if from.is_file() {
-                let text = std::fs::read(&from).map_err(|e| sibo_files::Error::io(&from, "read", e))?;
-                sibo_files::write(&to, &text)?;
-            }
+        for (name, text) in &templates {
+            sibo_files::write(&part.join(name), text)?;
         }
         Ok(())
     })?;
@@ -135,7 +137,12 @@ fn is_beside(at: &At, tensor: &str) -> bool {
 }
 
 /// The base's `config.json`, now of 32-bit floats, and with the head where the adapter brought one.
-fn config(folder: &Path, base: &Model, adapter: &Adapter, classes: Option<usize>) -> anyhow::Result<Value> {
+fn config(
+    folder: &Path,
+    base: &Model,
+    adapter: &Adapter,
+    classes: Option<&[String]>,
+) -> anyhow::Result<Value> {
     let path = folder.join("config.json");
     let mut config = sibo_files::json::read(&path)?;
     let Some(object) = config.as_object_mut() else { bail!("{}: is not an object", path.display()) };
@@ -157,13 +164,9 @@ fn config(folder: &Path, base: &Model, adapter: &Adapter, classes: Option<usize>
             Some("camembert") => "CamembertForSequenceClassification",
             _ => "RobertaForSequenceClassification",
         };
-        let labels: serde_json::Map<String, Value> =
-            (0..classes).map(|c| (c.to_string(), json!(format!("LABEL_{c}")))).collect();
-        let ids: serde_json::Map<String, Value> =
-            (0..classes).map(|c| (format!("LABEL_{c}"), json!(c))).collect();
         object.insert("architectures".into(), json!([architecture]));
-        object.insert("id2label".into(), labels.into());
-        object.insert("label2id".into(), ids.into());
+        object.insert("id2label".into(), outputs::id2label(classes).into());
+        object.insert("label2id".into(), outputs::label2id(classes).into());
         let regression = base.classes() == Some(1);
         let problem = if regression { "regression" } else { "single_label_classification" };
         object.insert("problem_type".into(), json!(problem));

@@ -17,6 +17,7 @@ mod inspect;
 mod merge;
 mod methods;
 mod overhead;
+mod predict;
 mod quantize;
 mod quickstart;
 mod report;
@@ -36,6 +37,7 @@ pub(crate) enum Command {
     Train(Box<train::Args>),
     Eval(eval::Args),
     Rescore(rescore::Args),
+    Predict(predict::Args),
     Generate(generate::Args),
     Chat(chat::Args),
     Merge(merge::Args),
@@ -73,6 +75,7 @@ pub(crate) fn run(command: Command, app: &App) -> anyhow::Result<()> {
         Command::Train(args) => train::run(*args, app),
         Command::Eval(args) => eval::run(args, app),
         Command::Rescore(args) => rescore::run(args, app),
+        Command::Predict(args) => predict::run(args, app),
         Command::Generate(args) => generate::run(args, app),
         Command::Chat(args) => chat::run(args, app),
         Command::Merge(args) => merge::run(args, app),

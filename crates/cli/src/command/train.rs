@@ -11,6 +11,7 @@ use sibo_peft::Sibo;
 use sibo_report::number;
 use sibo_tasks::Protocol;
 use sibo_train::checkpoint::{self, Checkpoint, Claim};
+use sibo_train::outputs;
 use sibo_train::prepare::{self, Prepared};
 use sibo_train::recipe::{self, Recipe, Source};
 use sibo_train::signs::{self, Sign};
@@ -322,12 +323,20 @@ fn show(outcome: &Outcome, model: &Model, adapter: &Path, recipe: &Recipe, signs
     }
     signs.iter().for_each(|sign| app.out.note(format!("Note: {sign}.")));
     app.out.note(next_step(recipe, adapter));
+    if adapter.join(outputs::FILE).is_file() {
+        app.out.note(format!("To ask it of new texts: sibo predict {} TEXT", with(recipe, adapter)));
+    }
+}
+
+/// The words that name what was trained.
+fn with(recipe: &Recipe, adapter: &Path) -> String {
+    let layers = recipe.num_hidden_layers.map(|k| format!(" --layers {k}")).unwrap_or_default();
+    format!("--model {}{layers} --adapter {}", recipe.model, adapter.display())
 }
 
 /// A command that asks as training did: another protocol or depth would be another model's number.
 fn next_step(recipe: &Recipe, adapter: &Path) -> String {
-    let layers = recipe.num_hidden_layers.map(|k| format!(" --layers {k}")).unwrap_or_default();
-    let with = format!("--model {}{layers} --adapter {}", recipe.model, adapter.display());
+    let with = with(recipe, adapter);
     match &recipe.source {
         Source::Tasks { tasks, protocol } => {
             let other = protocol.filter(|p| *p != Protocol::Clean);

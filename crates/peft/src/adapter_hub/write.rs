@@ -20,6 +20,8 @@ pub struct Target<'a> {
     pub model_class: &'a str,
     /// The base's fingerprint, by which this program knows it again.
     pub fingerprint: &'a [f32],
+    /// A name for each class of the head, where the model has one.
+    pub labels: &'a [String],
 }
 
 /// Writes an `adapter` with its values for adapter-hub into `folder`, whole or not at all. `tensor` gives the model's present values, for
@@ -49,8 +51,7 @@ pub fn save(
         write_json(&part.join(CONFIG_FILE), &config)?;
         if let Some(head) = &head {
             write_tensors(&part.join(HEAD_TENSORS_FILE), head, BTreeMap::new())?;
-            let classes = head.last().map_or(0, |(_, shape, _)| shape[0]);
-            let config = folder_config(target, shape, head_config(classes), target.name);
+            let config = folder_config(target, shape, head_config(target.labels), target.name);
             write_json(&part.join(HEAD_CONFIG_FILE), &config)?;
         }
         Ok(sibo_files::write(&part.join(CARD_FILE), card.as_bytes())?)
@@ -126,12 +127,12 @@ fn folder_config(target: &Target, shape: &ModelShape, config: Value, name: &str)
     })
 }
 
-fn head_config(classes: usize) -> Value {
-    let labels: serde_json::Map<String, Value> =
-        (0..classes).map(|c| (format!("LABEL_{c}"), json!(c))).collect();
+fn head_config(labels: &[String]) -> Value {
+    let by_name: serde_json::Map<String, Value> =
+        labels.iter().enumerate().map(|(c, name)| (name.clone(), json!(c))).collect();
     json!({
         "activation_function": "tanh", "bias": true, "dropout_prob": null, "head_type": "classification",
-        "label2id": labels, "layers": 2, "num_labels": classes, "use_pooler": false
+        "label2id": by_name, "layers": 2, "num_labels": labels.len(), "use_pooler": false
     })
 }
 

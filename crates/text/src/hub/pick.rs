@@ -12,7 +12,7 @@ pub(super) const INDEX: &str = "model.safetensors.index.json";
 const WEIGHTS: [&str; 4] = ["model.safetensors", INDEX, "adapter_model.safetensors", "adapter.safetensors"];
 
 /// Configuration and tokenizer files.
-const BESIDE: [&str; 13] = [
+const BESIDE: [&str; 14] = [
     "config.json",
     "generation_config.json",
     "adapter_config.json",
@@ -26,6 +26,7 @@ const BESIDE: [&str; 13] = [
     "chat_template.jinja",
     "chat_template.json",
     "template.toml",
+    "head.json",
     "sibo.json",
 ];
 

@@ -12,11 +12,8 @@ use sibo_model::{Batch, LoadOptions, Model, Row};
 use sibo_peft::folder::Folder;
 use sibo_peft::{Lambda, TaskType};
 use sibo_report::{Axis, Block, LineChart, Series, Tone, html, number};
-use sibo_tasks::Task;
 use sibo_text::Tokenizer;
-use sibo_train::Recipe;
 use sibo_train::probe;
-use sibo_train::recipe;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -69,7 +66,7 @@ impl Bench {
         }
         let facts = Facts {
             model: model.into(),
-            classes: class_names(&base, &folder, &adapters),
+            classes: class_names(&base, &folder, &adapters)?,
             base: whole,
             adapters: adapters
                 .iter()
@@ -234,22 +231,20 @@ fn facts(base: &Model, name: &str, path: &Path) -> anyhow::Result<AdapterFacts> 
     Ok(AdapterFacts { name: name.into(), what, lambda, takes_sibo: method.takes_sibo() && !learned })
 }
 
-/// What the classes are called: as the task of the run beside an adapter says, else as the model's own file does.
-fn class_names(base: &Model, folder: &Path, adapters: &[(String, PathBuf)]) -> Option<Vec<String>> {
-    let count = base.classes()?;
-    let task = |path: &PathBuf| {
-        let recipe = Recipe::read(&path.parent()?.join(recipe::FILE)).ok()?;
-        let [task] = recipe.source.tasks() else { return None };
-        Some(Task::open(task).ok()?.spec().labels.clone())
-    };
-    let of_tasks = adapters.iter().filter_map(|(_, path)| task(path)).find(|names| names.len() == count);
-    let of_file = || {
-        let config = sibo_files::json::read(&folder.join("config.json")).ok()?;
-        let names = config.get("id2label")?.as_object()?;
-        (0..count).map(|n| names.get(&n.to_string())?.as_str().map(String::from)).collect::<Option<Vec<_>>>()
-    };
-    let plain = || (0..count).map(|n| format!("class {n}")).collect();
-    Some(of_tasks.or_else(of_file).unwrap_or_else(plain))
+/// What the classes are called: as the first adapter says that knows as many, else as the model's own file does.
+fn class_names(
+    base: &Model,
+    folder: &Path,
+    adapters: &[(String, PathBuf)],
+) -> anyhow::Result<Option<Vec<String>>> {
+    let Some(count) = base.classes() else { return Ok(None) };
+    for (_, path) in adapters {
+        let known = crate::classes::of(folder, Some(path))?;
+        if known.labels.len() == count {
+            return Ok(Some(known.labels));
+        }
+    }
+    Ok(Some(crate::classes::of(folder, None)?.names(count)))
 }
 
 /// Continues the text, as `sibo generate` does; the prompt's tokens.
