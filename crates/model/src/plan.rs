@@ -115,6 +115,16 @@ impl Model {
         }
     }
 
+    /// The most that a pass without a way back holds of `tokens`, bytes: h0 and the input beside the head, or beside one layer,
+    /// which holds all that it would keep, what it hands on, and the activated inner rows. Held against the allocator too.
+    pub fn forward_bytes(&self, tokens: usize) -> usize {
+        let (d, f) = (self.arch.width, self.arch.inner);
+        let streamed = self.streamed();
+        let input = PlanInput { tokens, labelled: tokens, recompute: Recompute::ALL, moments: 0, streamed };
+        let layer = tokens * (self.kept_in_layer() + 3 * d + f) * 4;
+        2 * d * tokens * 4 + self.working_bytes(&input).0.max(layer)
+    }
+
     /// Bytes of the frozen matrices that are in memory now: a tied one once.
     pub fn frozen_here(&self) -> usize {
         let mut seen: Vec<*const FrozenWeight> = Vec::new();

@@ -60,7 +60,7 @@ fn the_formula_is_what_the_kernels_count() {
 }
 
 /// The tiny models of the parity tests, with rows long enough that activations outweigh the rest.
-fn counted(model: &str, adapter: Value, recompute: usize, compute: Compute) -> (usize, usize) {
+fn counted(model: &str, adapter: Value, recompute: usize, compute: Compute) -> [(usize, usize); 2] {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/models").join(model);
     let options = LoadOptions { compute, ..LoadOptions::default() };
     let mut model = Model::load(&folder, &options).unwrap().model;
@@ -87,7 +87,10 @@ fn counted(model: &str, adapter: Value, recompute: usize, compute: Compute) -> (
     let before = pool::live_bytes();
     pool::reset_peak();
     model.forward_backward(&batch, &labels, 1.0, None, recompute);
-    (plan.kept + plan.working, pool::peak_bytes() - before)
+    let step = (plan.kept + plan.working, pool::peak_bytes() - before);
+    pool::reset_peak();
+    model.loss(&batch, &labels);
+    [step, (model.forward_bytes(input.tokens), pool::peak_bytes() - before)]
 }
 
 #[test]
@@ -103,7 +106,13 @@ fn the_plan_is_what_is_allocated() {
     ] {
         for recompute in [0, 1, 9] {
             for compute in [Compute::F32, Compute::Bf16] {
-                let (planned, measured) = counted(model, adapter.clone(), recompute, compute);
+                let [(planned, measured), (most, looked)] =
+                    counted(model, adapter.clone(), recompute, compute);
+                let share = looked as f64 / most as f64;
+                assert!(
+                    (0.8..=1.0).contains(&share),
+                    "{model}, {compute:?}: a look holds {looked}, and {most} is what it may ({share:.2})"
+                );
                 let ratio = planned as f64 / measured as f64;
                 assert!(
                     (0.9..1.1).contains(&ratio),

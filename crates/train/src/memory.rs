@@ -92,6 +92,17 @@ impl MemoryPlan {
         self.base + self.trained + self.activations + self.program
     }
 
+    /// Rows of a pass that only looks (validation, probes): as many as are `asked` for, or within a budget as many of the
+    /// longest of these rows as hold no more than a training step does. A row's numbers do not depend on the others.
+    pub fn looked_at(&self, model: &Model, sets: &[&Dataset], asked: usize) -> usize {
+        let longest = sets.iter().flat_map(|data| data.lengths()).max().unwrap_or(0);
+        let fits = |rows: &usize| model.forward_bytes(rows * longest) as u64 <= self.activations;
+        match self.budget {
+            None => asked,
+            Some(_) => (1..=asked).rev().find(fits).unwrap_or(1),
+        }
+    }
+
     /// What was chosen for the budget, in words; none where there is none.
     pub fn choice(&self) -> Option<String> {
         self.budget?;
@@ -284,6 +295,31 @@ mod tests {
         assert!(seen.iter().any(|(n, s)| *n == 12 && *s > WINDOW), "{seen:?}");
         let refused = refused.unwrap();
         assert!(refused.contains("as it is asked for") && refused.contains("the budget is"), "{refused}");
+    }
+
+    /// A budget holds for validation too; without one, rows are looked at as they are asked for.
+    #[test]
+    fn a_look_holds_no_more_than_a_step_within_a_budget() {
+        let model = crate::testing::open_model(crate::testing::sibo_lora(&["q_proj"]), 12);
+        let row = |len: usize| LabelledRow {
+            row: Row { ids: vec![1; len], ..Row::default() },
+            label: Label::Tokens(vec![3; len]),
+        };
+        let of = |lengths: &[usize]| Dataset {
+            rows: lengths.iter().map(|n| row(*n)).collect(),
+            ..Dataset::default()
+        };
+        let (train, long) = (of(&[40, 31, 7]), of(&[5, 90]));
+        let training = Training { per_device_train_batch_size: 2, ..Training::default() };
+        let input = largest_micro_batch(&train, &training);
+        let within = |budget| MemoryPlan::within(None, None, &model, input, budget).unwrap();
+        assert_eq!(within(None).looked_at(&model, &[&train, &long], 200), 200);
+        let plan = within(Some(1 << 40));
+        let rows = plan.looked_at(&model, &[&train, &long], 200);
+        assert!((1..200).contains(&rows), "{rows}");
+        let held = |rows: usize| model.forward_bytes(rows * 90) as u64;
+        assert!(held(rows) <= plan.activations && held(rows + 1) > plan.activations, "{rows}");
+        assert_eq!(plan.looked_at(&model, &[&train, &of(&[100_000])], 200), 1, "one row is the least");
     }
 
     #[test]

@@ -59,6 +59,8 @@ pub struct Prepared {
     pub validation: Option<Dataset>,
     /// What is measured on them beside the loss.
     pub metrics: Vec<Metric>,
+    /// Rows of a pass over validation rows: the recipe's, or fewer within its budget of memory.
+    pub eval_batch: usize,
     /// Sentences to show once: unknown keys of `config.json`, heads made new, notes of tokenizer and data.
     pub notes: Vec<String>,
 }
@@ -140,6 +142,13 @@ pub fn prepare(recipe: &Recipe, places: &Places, now: i64) -> Result<Prepared, E
             plan.budget.unwrap_or(0) >> 20
         )
     }));
+    let asked = training.per_device_eval_batch_size;
+    let eval_batch = plan.looked_at(&model, &[&train, &validation], asked);
+    if eval_batch < asked {
+        notes.push(format!(
+            "validation rows are looked at {eval_batch} at a time, not {asked}, for the budget"
+        ));
+    }
     model.read_base(plan.streamed)?;
     Ok(Prepared {
         model,
@@ -150,6 +159,7 @@ pub fn prepare(recipe: &Recipe, places: &Places, now: i64) -> Result<Prepared, E
         train,
         validation: Some(validation),
         metrics,
+        eval_batch,
         notes,
     })
 }

@@ -97,6 +97,8 @@ struct Run<'a> {
     guard: guard::Guard,
     /// Layers that are computed again on the way back.
     recompute: Recompute,
+    /// Rows of a pass over validation or probe rows.
+    eval_batch: usize,
     began: Instant,
 }
 
@@ -127,6 +129,8 @@ impl<'a> Run<'a> {
             validation.check(model, training.best_metric())?;
         }
         let plan = MemoryPlan::of(model, data, training)?;
+        let sets: Vec<&Dataset> = std::iter::once(data).chain(validation.map(|v| v.data)).collect();
+        let eval_batch = plan.looked_at(model, &sets, training.per_device_eval_batch_size);
         let total = training.total_steps(data.rows.len());
         pool::reset_peak();
         let identity = checkpoint::identity(model, data, validation, settings);
@@ -149,6 +153,7 @@ impl<'a> Run<'a> {
             looks: vec![],
             guard: guard::Guard::default(),
             recompute: plan.recomputed.into(),
+            eval_batch,
             began: Instant::now(),
             model,
             data,
@@ -277,7 +282,7 @@ impl<'a> Run<'a> {
         let began = Instant::now();
         self.observer.event(&Event::Evaluating(validation.data.rows.len()));
         let training = self.training();
-        let scores = measure(self.model, validation, training.per_device_eval_batch_size)?;
+        let scores = measure(self.model, validation, self.eval_batch)?;
         self.model.check_base()?;
         let mut record =
             EvalRecord { step: self.step, epoch: self.epoch(), scores, best: false, seconds: 0.0 };
@@ -302,8 +307,7 @@ impl<'a> Run<'a> {
     /// Looks at the tokens: nothing of the run changes, and nothing random is drawn.
     fn look(&mut self) -> Result<(), Error> {
         let began = Instant::now();
-        let batch = self.training().per_device_eval_batch_size;
-        let layers = probe::probe(self.model, &self.settings.probe_rows, batch)?;
+        let layers = probe::probe(self.model, &self.settings.probe_rows, self.eval_batch)?;
         let record = LookRecord {
             step: self.step,
             epoch: self.epoch(),

@@ -183,7 +183,7 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     for line in prepared.notes.iter().cloned().chain(describe::adapter_lines(&prepared.model)) {
         app.out.note(line);
     }
-    let batch = recipe.training.per_device_eval_batch_size;
+    let batch = prepared.eval_batch;
     let before = signs::before_run(&prepared, batch)?;
     let outcome = train(&mut prepared, &recipe, resume.as_ref(), app)?;
     if outcome.end == End::Interrupted {

@@ -43,7 +43,7 @@ fn ask_task(
     let options = EvalOptions {
         protocol: protocol.unwrap_or(Protocol::Clean),
         by: judge.by,
-        batch: training.per_device_eval_batch_size,
+        batch: prepared.eval_batch,
         cutoff: training.cutoff_len,
         ..EvalOptions::default()
     };
@@ -82,7 +82,7 @@ fn score_rows(
     interrupt: &AtomicBool,
 ) -> Result<Option<Vec<Judged>>, Error> {
     let (recipe, places) = (&cell.recipe, &cell.places);
-    let Prepared { model, tokenizer, template, .. } = prepared;
+    let Prepared { model, tokenizer, template, eval_batch, .. } = prepared;
     let rows = OwnRows::read(recipe, places)?.split(judge.split, judge.limit);
     let file = match judge.split {
         SplitName::Validation => places.validation.as_deref(),
@@ -94,7 +94,7 @@ fn score_rows(
     data.check(model)?;
     let (mut per_token, mut whole) = (Vec::new(), Vec::new());
     let all: Vec<usize> = (0..data.rows.len()).collect();
-    for at in all.chunks(recipe.training.per_device_eval_batch_size.max(1)) {
+    for at in all.chunks((*eval_batch).max(1)) {
         if interrupt.load(Ordering::Relaxed) {
             return Ok(None);
         }

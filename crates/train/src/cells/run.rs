@@ -9,7 +9,6 @@ use crate::events::{End, Event};
 use crate::prepare::{self, Prepared};
 use crate::probe::{self, ProbeRow, probe};
 use crate::profile;
-use crate::recipe::Recipe;
 use crate::run::{Settings, train};
 use crate::study::Place;
 use crate::{Error, Outcome};
@@ -93,13 +92,13 @@ pub(super) fn run(
             None => return Ok(None),
         }
     }
-    let batch = own.recipe.training.per_device_eval_batch_size;
+    let batch = prepared.eval_batch;
     let model = &prepared.model;
     let h0_ratio = match rows.len() < 2 {
         true => None,
         false => profile::injected_ratio(model, &rows[..rows.len().min(profile::SIZE_ROWS)], batch)?,
     };
-    let branch_share = trained.branch_share.zip(branch_share(model, &rows, &own.recipe)?);
+    let branch_share = trained.branch_share.zip(branch_share(&prepared, &rows)?);
     let after = look(model, &rows, batch)?;
     let record = record(cell, model, sources, trained);
     Ok(Some(Record { judged, h0_ratio, after, branch_share, ..record }))
@@ -164,8 +163,8 @@ fn trained(
         checkpoint::load_adapter(&mut prepared.model, &run_dir.join(checkpoint::ADAPTER))?;
         return Ok(Some(trained));
     }
-    let before = look(&prepared.model, rows, recipe.training.per_device_eval_batch_size)?;
-    let branch_share = branch_share(&prepared.model, rows, recipe)?;
+    let before = look(&prepared.model, rows, prepared.eval_batch)?;
+    let branch_share = branch_share(prepared, rows)?;
     let resume = checkpoint::latest(run_dir)?;
     if resume.is_none() {
         checkpoint::claim(run_dir, Claim::Overwrite, &recipe.to_toml())?;
@@ -209,11 +208,11 @@ fn finished(outcome: &Outcome, before: Vec<LayerLook>) -> Trained {
 }
 
 /// On a few rows, how much of what they join the branches vary by.
-fn branch_share(model: &Model, rows: &[ProbeRow], recipe: &Recipe) -> Result<Option<f64>, Error> {
+fn branch_share(prepared: &Prepared, rows: &[ProbeRow]) -> Result<Option<f64>, Error> {
     let some = &rows[..rows.len().min(profile::SIZE_ROWS)];
     match some.len() < 2 {
         true => Ok(None),
-        false => profile::branch_share(model, some, recipe.training.per_device_eval_batch_size),
+        false => profile::branch_share(&prepared.model, some, prepared.eval_batch),
     }
 }
 
