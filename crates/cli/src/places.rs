@@ -1,6 +1,7 @@
 //! Names of models, adapters and data to folders, with the downloads told on the way.
 
 use crate::args::Global;
+use crate::exit::usage;
 use crate::output::Output;
 use sibo_model::{Compute, LoadOptions, Model};
 use sibo_text::hub::{Hub, Progress, RepoId, Settings};
@@ -134,6 +135,25 @@ pub(crate) fn check_folder(folder: &Path) -> anyhow::Result<()> {
     std::fs::remove_file(&trial)
         .map_err(|e| sibo_files::Error::io(there, "remove a file from the folder", e))?;
     Ok(())
+}
+
+/// A command's numbers, in the folder of its results.
+pub(crate) const RESULTS: &str = "results.json";
+
+/// The key of [`RESULTS`] that names the command.
+pub(crate) const MADE_BY: &str = "made_by";
+
+/// The same for the results of `command`; those of another command would be replaced.
+pub(crate) fn check_results(folder: &Path, command: &str) -> anyhow::Result<()> {
+    check_folder(folder)?;
+    let there = sibo_files::json::read(&folder.join(RESULTS)).ok();
+    match there.as_ref().and_then(|results| results[MADE_BY].as_str()) {
+        Some(other) if other != command => Err(usage(format!(
+            "{}: holds the results of `sibo {other}`, which would be lost; give another folder by --output-dir",
+            folder.display()
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Which model, and what stands on it.

@@ -517,6 +517,21 @@ fn a_sweep_takes_a_learned_lambda_and_a_schedule() {
     ];
     let text = succeeds(place.sibo(&["sweep", "recipe.toml"]).args(grid).args(common));
     assert!(text.contains("lambda_schedule linear, lambda 0.3"), "{text}");
+    // The forms as tables, of which one is the plain method.
+    let forms = "adapter.sibo={lambda=0},{lambda=0.3,lambda_schedule=\"linear\"}";
+    let forms = ["sweep", "recipe.toml", "--set-grid", forms, "--output-dir", "c"];
+    let text = succeeds(place.sibo(&forms).args(common));
+    assert!(text.contains("lambda 0.3, lambda_schedule linear"), "{text}");
+    assert_eq!(results(&place, "c")["comparisons"][0]["comparison"]["a"], "lambda 0");
+    // What another command found is not replaced; the sweep itself goes on there.
+    let other = ["compare", "recipe.toml", "--lambda", "0.3", "--output-dir", "c"];
+    fails(&mut place.sibo(&other), 2, &["c: holds the results of `sibo sweep`", "another folder"]);
+    succeeds(place.sibo(&forms).args(common));
+    fails(
+        &mut place.sibo(&["report", "a", "--output-dir", "c"]),
+        2,
+        &["c: holds the results of `sibo sweep`"],
+    );
 }
 
 /// A lambda that is no number is named as it is, in comparisons and ablations too.

@@ -1,5 +1,6 @@
 //! A verdict for each claim of the paper: a rule over differences, never worded by hand.
 
+use crate::cost::{self, Cost};
 use crate::study::{Study, between};
 use crate::{Suite, tables};
 use sibo_report::{Cell, Column, Document, Table};
@@ -10,13 +11,13 @@ const RULE: &str = "The unit is a test: a study (rows and a method) on one of it
     Confirmed: the whole interval lies on the claimed side of zero. Contradicted: it lies on the \
     other side. Otherwise not decidable at this size, and the interval says how large an effect may be hidden. A verdict stays open \
     until all studies of its suite that are planned are done. Tests of one study share its training and studies of one task \
-    their rows, so the intervals are narrower than those of independent tests. What SIBO costs is counted and measured in \
-    `docs/performance.md`: these cells ran beside other work. The first two rules stood before any run. That lambda's optimum is \
+    their rows, so the intervals are narrower than those of independent tests. What SIBO costs is taken from the interleaved timings of \
+    `docs/performance.md`, a test being a workload on a machine: these cells ran beside other work. The first two rules stood before any run. That lambda's optimum is \
     only described, how full fine-tuning is held against SIBO, what counts as larger, that of an answer and another model's solution \
     the answer counts, and how small a fall of similarity is none, was settled when some results were known.";
 
 /// The section of verdicts.
-pub(crate) fn section(all: &[(&Suite, Vec<Study>)], page: &mut Document) {
+pub(crate) fn section(all: &[(&Suite, Vec<Study>)], cost: &Option<Cost>, page: &mut Document) {
     let mut table = Table::new("The paper's claims")
         .column(Column::text("claim"))
         .column(Column::text("what was measured"))
@@ -33,6 +34,9 @@ pub(crate) fn section(all: &[(&Suite, Vec<Study>)], page: &mut Document) {
         }
     }
     larger(&mut table, all);
+    if let Some(cost) = cost {
+        marginal(&mut table, cost);
+    }
     if !table.rows.is_empty() {
         page.section("Verdicts", RULE).push(table.into());
     }
@@ -43,7 +47,7 @@ fn scores(table: &mut Table, suite: &Suite, studies: &[&Study]) {
     for (near, words) in
         [(true, "SIBO scores higher than the plain method"), (false, "and out of distribution")]
     {
-        let gains = gains(studies, near);
+        let gains = gains(suite, studies, near);
         if !gains.is_empty() {
             let place = if suite.has_far {
                 if near { ", in distribution" } else { ", out of distribution" }
@@ -56,10 +60,11 @@ fn scores(table: &mut Table, suite: &Suite, studies: &[&Study]) {
     }
 }
 
-fn gains(studies: &[&Study], near: bool) -> Vec<f64> {
+fn gains(suite: &Suite, studies: &[&Study], near: bool) -> Vec<f64> {
     let answers = studies.iter().flat_map(|s| s.answers());
     answers
         .filter(|a| a.near == near && !a.reading.ends_with("reasoning"))
+        .filter(|a| suite.metric.is_none_or(|metric| a.metric == metric))
         .map(|a| a.difference.estimate)
         .collect()
 }
@@ -70,21 +75,49 @@ fn smoothing(table: &mut Table, suite: &Suite, studies: &[&Study]) {
     let measured = "similarity of the last layer on validation rows, SIBO - plain".into();
     let claim = Claim { claim: "over-smoothing falls", measured, side: -1.0, least: signs::UNCHANGED };
     claim.push(table, suite, studies.len(), &falls);
-    let pair = |s: &&Study| Some((s.fall()?, s.answers().first()?.difference.estimate));
+    let own =
+        |s: &Study| s.answers().into_iter().find(|a| suite.metric.is_none_or(|metric| a.metric == metric));
+    let pair = |s: &&Study| Some((s.fall()?, own(s)?.difference.estimate));
     let (changes, gains): (Vec<f64>, Vec<f64>) = studies.iter().filter_map(pair).unzip();
     if changes.len() >= 4
         && let Some(r) = metrics::rank_correlation(&changes, &gains)
     {
-        let measured =
-            "Spearman's correlation of the two differences over studies (below 0: they go together)";
+        let measured = "Spearman's correlation of the two differences over studies (below 0: they go together), Fieller's interval";
         table.push(row(
             suite,
             "less smoothing goes with a better score",
             measured,
             changes.len(),
-            r.into(),
+            correlated(r, changes.len()),
             "described, not tested".into(),
         ));
+    }
+}
+
+/// A rank correlation of `n` pairs with its interval: on Fisher's scale its variance is 1.06 / (n - 3) (Fieller, Hartley and
+/// Pearson, Biometrika 44, 1957).
+fn correlated(r: f64, n: usize) -> Cell {
+    let half = 1.96 * (1.06 / (n - 3) as f64).sqrt();
+    let z = r.clamp(-0.999_999, 0.999_999).atanh();
+    let (low, high) = ((z - half).tanh(), (z + half).tanh());
+    between(stats::Interval { estimate: r, low, high, level: stats::LEVEL })
+}
+
+/// What SIBO costs, in time and memory, of training, scoring and writing.
+fn marginal(table: &mut Table, cost: &Cost) {
+    for (what, ratio) in [("time", &cost.time), ("memory", &cost.memory)] {
+        let measured = format!(
+            "cost: {what} with SIBO / without, geometric mean over workloads of `bench`, on {} machines; marginal is {} at most",
+            cost.machines,
+            cost::MARGINAL
+        );
+        table.push(vec![
+            "SIBO costs little".into(),
+            measured.into(),
+            (cost.count as f64).into(),
+            between(*ratio),
+            cost::verdict(ratio).into(),
+        ]);
     }
 }
 

@@ -17,7 +17,7 @@ pub(crate) struct Study {
     /// What it learned, as its folder is called.
     pub(crate) learned: String,
     pub(crate) method: String,
-    value: Value,
+    pub(crate) value: Value,
 }
 
 /// The test's answer to "plain or boosted?", on one task.

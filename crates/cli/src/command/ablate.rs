@@ -45,7 +45,7 @@ enum What {
 
 pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     let What::Placement = args.what;
-    let mut study = Study::open(&args.study, app)?;
+    let mut study = Study::open("ablate", &args.study, app)?;
     if let Some(lambda) = &args.lambda {
         recipe::set(&mut study.value, &format!("adapter.sibo.lambda={lambda}"))?;
     }

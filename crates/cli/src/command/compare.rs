@@ -42,7 +42,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
-    let study = Study::open(&args.study, app)?;
+    let study = Study::open("compare", &args.study, app)?;
     let own = study.recipe.adapter.method.name().to_string();
     let methods = if args.methods.is_empty() { vec![own] } else { args.methods.clone() };
     check_methods(&methods)?;

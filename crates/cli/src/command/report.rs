@@ -31,7 +31,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
-    places::check_folder(&args.output_dir)?;
+    places::check_results(&args.output_dir, "report")?;
     let (mut all, mut studies) = (Vec::new(), Vec::new());
     for folder in &args.runs {
         let study = folder.join("report.json");

@@ -126,7 +126,7 @@ fn order(a: &[f64; 2], b: &[f64; 2]) -> Ordering {
 }
 
 pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
-    let study = Study::open(&args.study, app)?;
+    let study = Study::open("sweep", &args.study, app)?;
     let choice = choice(&args, &study)?;
     let (mut arms, suggested) = arms(&args, &study, &choice, app)?;
     let mut log = Log::open(&study.folder)?;

@@ -70,6 +70,8 @@ pub(crate) struct StudyArgs {
 
 /// A study before its first cell.
 pub(crate) struct Study {
+    /// The command that makes it.
+    command: &'static str,
     pub(crate) folder: PathBuf,
     /// The recipe's table, changed by `--set`.
     pub(crate) value: Value,
@@ -90,7 +92,7 @@ pub(crate) struct Arm {
 
 impl Study {
     /// Reads and checks all that can be before anything is trained.
-    pub(crate) fn open(args: &StudyArgs, app: &App) -> anyhow::Result<Self> {
+    pub(crate) fn open(command: &'static str, args: &StudyArgs, app: &App) -> anyhow::Result<Self> {
         let place = args.recipe.display().to_string();
         let mut value = Recipe::read_value(&args.recipe)?;
         if let Some(folder) = &args.output_dir {
@@ -127,12 +129,13 @@ impl Study {
             )));
         }
         app.threads_of_recipe(recipe.training.threads)?;
-        places::check_folder(&recipe.output_dir)?;
+        places::check_results(&recipe.output_dir, command)?;
         let places = app.places.of_recipe(&recipe)?;
         let mut notes = Vec::new();
         let (base, tasks) = prepare::base(&recipe, &places, &mut notes)?;
         notes.iter().for_each(|note| app.out.note(note));
         let study = Study {
+            command,
             folder: recipe.output_dir.clone(),
             value,
             recipe,
@@ -393,8 +396,9 @@ pub(crate) fn tell(study: &Study, finding: &Finding, mut derived: Derived, app: 
     let document = page::document(study, finding, derived);
     let html = sibo_report::save(&document, &study.folder)?;
     sibo_report::save::save_parts(&document, &study.folder.join("parts"))?;
-    let results = page::results(study, finding, derived);
-    sibo_files::write(&study.folder.join("results.json"), format!("{results:#}\n").as_bytes())?;
+    let mut results = page::results(study, finding, derived);
+    results[places::MADE_BY] = json!(study.command);
+    sibo_files::write(&study.folder.join(places::RESULTS), format!("{results:#}\n").as_bytes())?;
     if app.out.json() {
         app.out.result(results.to_string());
         return Ok(());

@@ -43,6 +43,9 @@ pub(super) const SIBO: &str = "SIBO-LoRA";
 /// Never chosen by the rows that are reported on.
 const LAMBDA: &str = "0.2";
 
+/// How its results name this command.
+const MADE_BY: &str = "quickstart";
+
 /// Where the default comes from, for people.
 pub(super) const LAMBDA_SOURCE: &str =
     "the released scripts use 0.1 to 0.3 for LoRA; the paper's 0.6 to 0.7 on GLUE wants longer training";
@@ -107,7 +110,7 @@ pub(super) struct Finding {
 pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     let began = Instant::now();
     let budget = args.budget.budget();
-    places::check_folder(&args.output_dir)?;
+    places::check_results(&args.output_dir, MADE_BY)?;
     let adapters = adapter_configs(args.lambda)?;
     let folders = inputs::write(&args.output_dir)?;
     interrupt::listen();
@@ -132,9 +135,10 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
         activations,
     };
     let page = sibo_report::save(&page::document(&finding), &args.output_dir)?;
-    let results = show::results(&finding);
+    let mut results = show::results(&finding);
+    results[places::MADE_BY] = MADE_BY.into();
     let text = format!("{results:#}\n");
-    sibo_files::write(&args.output_dir.join("results.json"), text.as_bytes())?;
+    sibo_files::write(&args.output_dir.join(places::RESULTS), text.as_bytes())?;
     show::tell(&finding, &results, &page, app);
     Ok(())
 }

@@ -112,7 +112,7 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
         return Err(usage("--limit must be 2 or more: an interval over sequences needs two"));
     }
     if !args.suggest_lambda {
-        places::check_folder(&args.output_dir)?;
+        places::check_results(&args.output_dir, MADE_BY)?;
     }
     let subject = Subject::of(&args, app)?;
     let folder = &subject.folder;
@@ -219,12 +219,16 @@ impl Finding {
     }
 }
 
+/// How its results name this command.
+const MADE_BY: &str = "smoothing";
+
 fn tell(finding: &Finding, args: &Args, app: &App) -> anyhow::Result<()> {
     let document = page::document(finding);
     let html = sibo_report::save(&document, &args.output_dir)?;
     sibo_report::save::save_parts(&document, &args.output_dir.join("parts"))?;
-    let results = page::results(finding);
-    sibo_files::write(&args.output_dir.join("results.json"), format!("{results:#}\n").as_bytes())?;
+    let mut results = page::results(finding);
+    results[places::MADE_BY] = MADE_BY.into();
+    sibo_files::write(&args.output_dir.join(places::RESULTS), format!("{results:#}\n").as_bytes())?;
     if app.out.json() {
         app.out.result(results.to_string());
         return Ok(());
