@@ -5,6 +5,7 @@ mod before;
 mod own;
 mod page;
 mod same;
+mod samples;
 mod suggested;
 mod tables;
 mod watch;
@@ -393,7 +394,8 @@ fn capital(text: &str) -> String {
 pub(crate) fn tell(study: &Study, finding: &Finding, mut derived: Derived, app: &App) -> anyhow::Result<()> {
     derived.variants = study.variants()?;
     let derived = &derived;
-    let document = page::document(study, finding, derived);
+    let samples = samples::table(study, finding, derived.questions.first())?;
+    let document = page::document(study, finding, derived, samples);
     let html = sibo_report::save(&document, &study.folder)?;
     sibo_report::save::save_parts(&document, &study.folder.join("parts"))?;
     let mut results = page::results(study, finding, derived);

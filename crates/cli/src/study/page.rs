@@ -1,6 +1,6 @@
 //! The page and `results.json` of a study.
 
-use super::{Derived, Finding, Study, tables};
+use super::{Derived, Finding, Study, samples, tables};
 use crate::{app, machine};
 use serde_json::{Value, json};
 use sibo_report::{
@@ -41,7 +41,7 @@ fn whole(f: &Finding) -> impl Iterator<Item = &Record> {
 }
 
 /// The whole page.
-pub(super) fn document(study: &Study, f: &Finding, d: &Derived) -> Document {
+pub(super) fn document(study: &Study, f: &Finding, d: &Derived, samples: Option<Table>) -> Document {
     let mut page = Document::new(f.title.clone(), f.verdict.clone());
     page.made_by = app::made_by();
     f.facts.iter().for_each(|(label, value)| page.fact(label.clone(), value.clone()));
@@ -68,6 +68,9 @@ pub(super) fn document(study: &Study, f: &Finding, d: &Derived) -> Document {
             "Rows of all seeds, by their true class and by the answer.",
         )
         .blocks = confused;
+    }
+    if let Some(samples) = samples {
+        page.section("Samples side by side", samples::NOTE).push(samples.into());
     }
     if !d.signs.is_empty() {
         page.section("Signs", "").push(Block::Notes(d.notes()));
