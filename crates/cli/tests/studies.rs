@@ -504,6 +504,11 @@ fn a_sweep_takes_a_learned_lambda_and_a_schedule() {
     let arms: Vec<&str> =
         found["study"]["validation"].as_array().unwrap().iter().map(|a| a["arm"].as_str().unwrap()).collect();
     assert_eq!(arms, ["lambda 0", "lambda learned"]);
+    // What it became stands with its cell alone, and on the page.
+    let became = |cell: &Value| cell["learned_lambdas"].as_object().map(|all| all.len());
+    let cells: Vec<_> = found["cells"].as_array().unwrap().iter().map(became).collect();
+    assert!(cells[0].is_none() && cells[1].is_some_and(|n| n > 0), "{cells:?}");
+    assert!(std::fs::read_to_string(place.join("a/report.html")).unwrap().contains("What lambda became"));
     // Both read the test: the best plain one and the best boosted one.
     let test = found["scores"].as_array().unwrap().iter().find(|s| s["question"]["split"] == "test").unwrap();
     assert_eq!(test["arms"].as_array().unwrap().len(), 2, "{test}");

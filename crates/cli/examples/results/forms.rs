@@ -6,7 +6,7 @@ use sibo_tasks::stats;
 use std::path::Path;
 
 const TEXT: &str = "LoRA on the encoder, as under GLUE, with lambda in eight forms (`runs/lambda/README.md`). A learned lambda begins at \
-    0.4; what it became is the mean over seeds and sites. The form is chosen by validation loss, and the test rows were read by the plain method and the \
+    0.4; what it became is the mean over seeds and sites, with the lowest and the highest. The form is chosen by validation loss, and the test rows were read by the plain method and the \
     best of the others. The differences are paired by seed; with so many forms, one in twenty would be told apart by chance.";
 
 /// The section, as far as its studies are done.
@@ -27,7 +27,8 @@ fn losses(studies: &[Study]) -> Table {
         .column(Column::text("task"))
         .column(Column::text("form"))
         .column(Column::number("loss", 4))
-        .column(Column::number("above plain [95 % over seeds]", 4));
+        .column(Column::number("above plain [95 % over seeds]", 4))
+        .column(Column::text("learned"));
     for study in studies {
         let plain = study.by_seed(PLAIN, "validation_loss");
         for arm in study.arms() {
@@ -39,7 +40,14 @@ fn losses(studies: &[Study]) -> Table {
                 Ok(interval) if arm != PLAIN => between(interval),
                 _ => Cell::Missing,
             };
-            table.push(vec![study.learned.as_str().into(), arm.as_str().into(), mean.into(), difference]);
+            let became = study.became(&arm).map_or(Cell::Missing, Cell::from);
+            table.push(vec![
+                study.learned.as_str().into(),
+                arm.as_str().into(),
+                mean.into(),
+                difference,
+                became,
+            ]);
         }
     }
     table
@@ -81,6 +89,18 @@ impl Study {
             }
         }
         arms
+    }
+
+    /// What an arm's learned lambdas became: mean, lowest and highest over seeds and what shares one.
+    fn became(&self, arm: &str) -> Option<String> {
+        let own = list(&self.value["cells"]).filter(|cell| cell["arm"] == arm);
+        let all: Vec<f64> = own
+            .filter_map(|cell| cell["learned_lambdas"].as_object())
+            .flat_map(|lambdas| lambdas.values().filter_map(serde_json::Value::as_f64))
+            .collect();
+        let mean = all.iter().sum::<f64>() / all.len() as f64;
+        let (low, high) = (all.iter().copied().reduce(f64::min)?, all.iter().copied().reduce(f64::max)?);
+        Some(format!("{mean:.2} ({low:.2} to {high:.2})"))
     }
 
     /// A number of an arm's cells, by seed.

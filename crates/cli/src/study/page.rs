@@ -75,6 +75,13 @@ pub(super) fn document(study: &Study, f: &Finding, d: &Derived, samples: Option<
     if !d.signs.is_empty() {
         page.section("Signs", "").push(Block::Notes(d.notes()));
     }
+    if let Some(learned) = learned(f) {
+        page.section(
+            "What lambda became",
+            "Learned lambdas after training, of what shares one; mean of the seeds.",
+        )
+        .push(learned.into());
+    }
     if !f.refused.is_empty() {
         page.section("Not applicable", "").push(tables::refused(&f.refused).into());
     }
@@ -253,6 +260,28 @@ fn over_training(f: &Finding) -> LineChart {
     }
 }
 
+/// Learned lambdas by arm and by what shares one, over the seeds.
+fn learned(f: &Finding) -> Option<Table> {
+    let mut table = Table::new("Learned lambdas")
+        .column(Column::text("configuration"))
+        .column(Column::text("of"))
+        .column(Column::number("lambda", 3))
+        .column(Column::number("lowest", 3))
+        .column(Column::number("highest", 3));
+    for (arm, _) in arms(f) {
+        let runs: Vec<&Record> = whole(f).filter(|r| r.arm == arm).collect();
+        for (of, _) in runs.first().map_or(&[][..], |r| &r.learned) {
+            let values: Vec<f64> =
+                runs.iter().filter_map(|r| r.learned.iter().find(|l| l.0 == *of)).map(|l| l.1).collect();
+            let (low, high) =
+                values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(*v), h.max(*v)));
+            let mean = values.iter().sum::<f64>() / values.len() as f64;
+            table.push(vec![arm.as_str().into(), of.as_str().into(), mean.into(), low.into(), high.into()]);
+        }
+    }
+    (!table.rows.is_empty()).then_some(table)
+}
+
 /// Rank correlation of the last layer's similarity with the first score, over runs.
 fn correlation(records: &[Record], d: &Derived) -> Option<String> {
     let question = d.questions.first()?;
@@ -345,6 +374,10 @@ pub(super) fn results(study: &Study, f: &Finding, d: &Derived) -> Value {
         let mut cell = json!({"key": r.key, "training": r.training, "arm": r.arm, "seed": r.seed, "seconds": r.seconds,
                "trained_numbers": r.trained_numbers, "peak_activations": r.peak_activations, "h0_ratio": r.h0_ratio,
                "last_loss": r.losses.last(), "validation_loss": r.validation_loss(), "similarity": r.similarity()});
+        if !r.learned.is_empty() {
+            let pairs = r.learned.iter().map(|(of, lambda)| (of.clone(), json!(lambda)));
+            cell["learned_lambdas"] = pairs.collect::<serde_json::Map<_, _>>().into();
+        }
         if let Some(why) = &r.diverged {
             cell["diverged"] = json!(why);
         }

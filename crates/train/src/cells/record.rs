@@ -60,6 +60,9 @@ pub struct Record {
     /// which nothing can be said.
     #[serde(default, skip_serializing_if = "Sources::is_empty")]
     pub sources: Sources,
+    /// What learned lambdas became, each with what shares it; empty where lambda is a number.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub learned: Vec<(String, f64)>,
     /// What computed it; none in records of before 28 November 2026, of which it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ran: Option<Ran>,

@@ -14,6 +14,7 @@ use crate::study::Place;
 use crate::{Error, Outcome};
 use serde::{Deserialize, Serialize};
 use sibo_model::Model;
+use sibo_peft::Adapter;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -118,6 +119,10 @@ fn record(cell: &Cell, model: &Model, sources: &[Found], trained: Trained) -> Re
         sites: profile::injected_sites(model).into_iter().map(String::from).collect(),
         h0_ratio: None,
         after: vec![],
+        learned: Adapter::learned_lambdas(model.params())
+            .into_iter()
+            .map(|own| (own.of, f64::from(own.lambda)))
+            .collect(),
         looks: trained.looks,
         branch_share: None,
         losses: trained.losses,
