@@ -1,5 +1,6 @@
 //! Memory before it is used: what a run will hold (planned by [`Model::plan`]), whether this machine has it, and what
-//! is given up for a budget: time, never a bit of the result.
+//! is given up for a budget: time, never a bit of what is trained (what is measured of validation rows may differ in its last
+//! digits, because fewer of them share a pass).
 
 use crate::Error;
 use crate::data::Dataset;
@@ -93,7 +94,8 @@ impl MemoryPlan {
     }
 
     /// Rows of a pass that only looks (validation, probes): as many as are `asked` for, or within a budget as many of the
-    /// longest of these rows as hold no more than a training step does. A row's numbers do not depend on the others.
+    /// longest of these rows as hold no more than a training step does. Products of 32 rows or fewer have kernels of their
+    /// own, and sums are grouped by pass, so a mean over rows may differ in its last digits.
     pub fn looked_at(&self, model: &Model, sets: &[&Dataset], asked: usize) -> usize {
         let longest = sets.iter().flat_map(|data| data.lengths()).max().unwrap_or(0);
         let fits = |rows: &usize| model.forward_bytes(rows * longest) as u64 <= self.activations;

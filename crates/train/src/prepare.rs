@@ -146,7 +146,7 @@ pub fn prepare(recipe: &Recipe, places: &Places, now: i64) -> Result<Prepared, E
     let eval_batch = plan.looked_at(&model, &[&train, &validation], asked);
     if eval_batch < asked {
         notes.push(format!(
-            "validation rows are looked at {eval_batch} at a time, not {asked}, for the budget"
+            "validation rows are looked at {eval_batch} at a time, not {asked}, for the budget; their numbers may differ in the last digits"
         ));
     }
     model.read_base(plan.streamed)?;

@@ -82,8 +82,9 @@ fn judged(rule: &[Study], sweeps: &[Study]) -> Option<(Table, String)> {
         Ok(i) if i.low > 0.0 => "It does not: no SIBO at all would have been the better choice.",
         _ => "Whether it helps is not decidable from these.",
     };
+    let worse = over_plain.iter().filter(|above| **above > 0.0).count();
     let text = format!(
-        "Over the {} studies that count, the suggested lambda's loss is {} from the plain method's and {} above the best of the grid. {helps}",
+        "Over the {} studies that count, the suggested lambda's loss is above the plain method's in {worse}; it is {} from the plain method's and {} above the best of the grid. {helps}",
         over_plain.len(),
         interval(&over_plain),
         interval(&over_best)
