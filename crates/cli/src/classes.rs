@@ -7,5 +7,8 @@ use std::path::Path;
 /// adapter says nothing.
 pub(crate) fn of(model: &Path, adapter: Option<&Path>) -> anyhow::Result<Outputs> {
     let own = adapter.map(Outputs::of_adapter).transpose()?.flatten();
-    Ok(own.unwrap_or_else(|| Outputs::of_model(model)))
+    Ok(match own {
+        Some(own) => own,
+        None => Outputs::of_model(model)?,
+    })
 }

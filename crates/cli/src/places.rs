@@ -3,11 +3,12 @@
 use crate::args::Global;
 use crate::exit::usage;
 use crate::output::Output;
+use crate::record::METRICS;
 use sibo_model::{Compute, LoadOptions, Model};
 use sibo_text::hub::{Hub, Progress, RepoId, Settings};
 use sibo_text::resolve::{self, Found, Origin, Roots};
-use sibo_train::prepare;
 use sibo_train::recipe::{Recipe, Source};
+use sibo_train::{cells, prepare};
 use std::path::{Path, PathBuf};
 
 /// Where names lead.
@@ -143,17 +144,30 @@ pub(crate) const RESULTS: &str = "results.json";
 /// The key of [`RESULTS`] that names the command.
 pub(crate) const MADE_BY: &str = "made_by";
 
-/// The same for the results of `command`; those of another command would be replaced.
+/// The same for the results of `command`; those of another command, and what a run or a study left, would be lost or mixed.
 pub(crate) fn check_results(folder: &Path, command: &str) -> anyhow::Result<()> {
     check_folder(folder)?;
-    let there = sibo_files::json::read(&folder.join(RESULTS)).ok();
-    match there.as_ref().and_then(|results| results[MADE_BY].as_str()) {
-        Some(other) if other != command => Err(usage(format!(
-            "{}: holds the results of `sibo {other}`, which would be lost; give another folder by --output-dir",
-            folder.display()
-        ))),
-        _ => Ok(()),
+    let refused = |what: &str| {
+        Err(usage(format!("{}: holds {what}; give another folder by --output-dir", folder.display())))
+    };
+    let studies = ["sweep", "compare", "ablate"].contains(&command);
+    let results = folder.join(RESULTS);
+    if results.is_file() {
+        match sibo_files::json::read(&results).map(|own| own[MADE_BY].as_str().map(String::from)) {
+            Ok(Some(other)) if other != command => {
+                return refused(&format!("the results of `sibo {other}`, which would be lost"));
+            }
+            Ok(_) => {}
+            Err(_) => return refused(&format!("a {RESULTS} that cannot be read, which would be lost")),
+        }
     }
+    if folder.join(METRICS).is_file() {
+        return refused("a training run");
+    }
+    if !studies && folder.join(cells::FILE).is_file() {
+        return refused("a study");
+    }
+    Ok(())
 }
 
 /// Which model, and what stands on it.

@@ -141,6 +141,13 @@ fn deduction_is_made_measured_marked_and_read_again() {
     let made = std::fs::read(place.join("data/deduction/deeper.jsonl")).unwrap();
     succeeds(&mut place.sibo(&make));
     assert_eq!(std::fs::read(place.join("data/deduction/deeper.jsonl")).unwrap(), made, "the same seed");
+    // Other rows do not take their place unasked.
+    let other = [&make[..], &["--seed", "3"]].concat();
+    fails(&mut place.sibo(&other), 2, &["train.jsonl", "holds something else", "--overwrite"]);
+    assert_eq!(std::fs::read(place.join("data/deduction/deeper.jsonl")).unwrap(), made);
+    succeeds(place.sibo(&other).arg("--overwrite"));
+    assert_ne!(std::fs::read(place.join("data/deduction/deeper.jsonl")).unwrap(), made);
+    succeeds(place.sibo(&make).arg("--overwrite"));
     let task = "data/deduction/deduction-deeper.toml";
     let eval = [
         "eval",

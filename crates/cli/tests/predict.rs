@@ -104,6 +104,7 @@ fn predictions_are_those_of_the_evaluation() {
     assert_eq!(predicted(&place, &moved, &lines), of_file);
     succeeds(place.sibo(&["merge", "--output", "merged"]).args(moved));
     let merged = predicted(&place, &["--model", "merged"], &lines);
+    fails(&mut place.sibo(&["predict", "--model", "merged", "alone"]), 2, &["rte and reads pairs of texts"]);
     let names = |rows: &[Value]| rows.iter().map(|row| row["label"].clone()).collect::<Vec<_>>();
     assert_eq!(names(&merged), names(&of_file));
     let table = succeeds(place.sibo(&["predict", &pairs[0][0], "--text-b", &pairs[0][1]]).args(moved));
@@ -127,6 +128,18 @@ fn what_cannot_be_asked_is_said() {
         2,
         &["bert-pooler: has no class head"],
     );
+    // A checkpoint's adapter knows its run, and stays a head of pairs.
+    let step = place.names("out/checkpoints")[0].clone();
+    let of_step = format!("out/checkpoints/{step}/adapter");
+    let early = ["predict", "--model", "bert-pooler", "--adapter", &of_step];
+    fails(place.sibo(&early).arg("the river"), 2, &["rte and reads pairs of texts"]);
+    let csv = place.write("a.csv", "text,label\na river,1\n");
+    fails(place.sibo(&with).arg("--file").arg(&csv), 2, &["a.csv", "JSON lines and parquet"]);
+    fails(place.sibo(&with).args(["--file", "a.csv", "--text-b", "c"]), 2, &["cannot be used with"]);
+    // The last line ends with its tab: the second text is there, and empty.
+    fails(place.sibo(&with).write_stdin("a\tb\nc\t\n"), 1, &["row 2 of stdin", "empty text"]);
+    let marked = predicted(&place, &with[1..], "\u{feff}a river\tthe town\r\n\n");
+    assert_eq!((marked.len(), &marked[0]["text_a"]), (1, &Value::from("a river")));
     place.write("out/adapter/head.json", "{\"id2label\": [\"a\"]}");
     fails(place.sibo(&with).arg("a"), 1, &["head.json", "no description of a class head"]);
     // Of another task with as many classes, the numbers are of other words.

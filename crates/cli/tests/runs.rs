@@ -254,9 +254,13 @@ fn a_class_head_reads_rows_up_to_the_length_of_its_training() {
     assert_eq!(asked["configs"]["rte"]["cutoff_len"], 11);
     assert!(told.contains("rte: 14 rows were shortened to 11 tokens"), "{told}");
     copy(&place, "out/adapter", "other/adapter");
+    let (moved, _) = rte_score(&place, "other/adapter", &[]);
+    assert_eq!(moved["configs"]["rte"]["cutoff_len"], 9, "it went with the adapter");
+    assert_eq!(moved["results"]["rte"], own["results"]["rte"]);
+    std::fs::remove_file(place.join("other/adapter/head.json")).unwrap();
     let (unknown, told) = rte_score(&place, "other/adapter", &[]);
-    assert_eq!(unknown["configs"]["rte"].get("cutoff_len"), None);
-    assert!(!told.contains("tokens"), "{told}");
+    assert_eq!(unknown["configs"]["rte"]["cutoff_len"], 512);
+    assert!(told.contains("rows are read up to 512 tokens; --cutoff-len"), "{told}");
 }
 
 #[test]

@@ -528,6 +528,17 @@ fn a_sweep_takes_a_learned_lambda_and_a_schedule() {
     let text = succeeds(place.sibo(&forms).args(common));
     assert!(text.contains("lambda 0.3, lambda_schedule linear"), "{text}");
     assert_eq!(results(&place, "c")["comparisons"][0]["comparison"]["a"], "lambda 0");
+    // Forms that differ by more than lambda are lines of their own, and what is no number is named.
+    let forms_of_h0 = "adapter.sibo={lambda=0},{lambda=0.3},{lambda=0.3,h0=\"rms\"},{lambda=\"learned\"}";
+    let more = ["sweep", "recipe.toml", "--set-grid", forms_of_h0, "--output-dir", "d"];
+    succeeds(place.sibo(&more).args(common));
+    let page = std::fs::read_to_string(place.join("d/report.html")).unwrap();
+    assert!(page.contains("Not drawn, for lambda is no one number there: lambda learned."), "d/report.html");
+    assert!(page.contains("h0 rms"), "the line of its own");
+    let undone =
+        place.sibo(&["sweep", "recipe.toml", "--lambda", "0,0.2", "--set-grid", forms_of_h0]).output();
+    let undone = String::from_utf8(undone.unwrap().stderr).unwrap();
+    assert!(undone.contains("`adapter.sibo.lambda` is within `adapter.sibo`"), "{undone}");
     // What another command found is not replaced; the sweep itself goes on there.
     let other = ["compare", "recipe.toml", "--lambda", "0.3", "--output-dir", "c"];
     fails(&mut place.sibo(&other), 2, &["c: holds the results of `sibo sweep`", "another folder"]);
@@ -537,6 +548,11 @@ fn a_sweep_takes_a_learned_lambda_and_a_schedule() {
         2,
         &["c: holds the results of `sibo sweep`"],
     );
+    let report = || place.sibo(&["report", "a", "--output-dir", "c"]);
+    place.write("c/results.json", "garbage");
+    fails(&mut report(), 2, &["c: holds a results.json that cannot be read"]);
+    std::fs::remove_file(place.join("c/results.json")).unwrap();
+    fails(&mut report(), 2, &["c: holds a study"]);
 }
 
 /// A lambda that is no number is named as it is, in comparisons and ablations too.

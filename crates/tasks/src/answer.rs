@@ -18,13 +18,17 @@ pub enum Reading {
     LastLetter,
     /// LLM-Adapters, commonsense: the first of the label words.
     LabelWord,
-    /// What stands between the last "answer is" and the end of its sentence or line, whatever its case.
+    /// What stands between the last "answer is" that is followed by something and the end of its sentence or line, without
+    /// quotes, brackets and emphasis around it, whatever its case.
     AnswerIs,
     /// lm-evaluation-harness, GSM8K: what follows the first `#### `.
     StrictMatch,
     /// lm-evaluation-harness, GSM8K: the last thing that looks like a number.
     FlexibleExtract,
 }
+
+/// What may stand around an answer in words: quotes, brackets, Markdown's emphasis.
+const MARKS: [char; 9] = ['*', '_', '`', '"', '\'', '(', ')', '[', ']'];
 
 /// How far a number may lie from the gold one (LLM-Adapters, `evaluate.py`).
 const NUMBER_TOLERANCE: f64 = 1e-3;
@@ -38,8 +42,9 @@ static NUMBER: LazyLock<Regex> = LazyLock::new(|| pattern(r"-?\d+\.?\d*"));
 static LETTER: LazyLock<Regex> = LazyLock::new(|| pattern("[A-E]"));
 static LONE_LETTER: LazyLock<Regex> = LazyLock::new(|| pattern(r"\b[A-E]\b"));
 static ANSWER_IS: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?i:answer is)\s*:?\s*\(?([A-E])\b"));
-static ANSWER_IS_TEXT: LazyLock<Regex> =
-    LazyLock::new(|| pattern(r"(?i:\banswer is)\b\s*:?\s*([^\r\n]*?)\s*(?:[.!?](?:\s|$)|[\r\n]|$)"));
+static ANSWER_IS_TEXT: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(r"(?i:\banswer is)\b[ \t]*:?[ \t]*([^\r\n]*?)[ \t]*(?:[.!?]['\x22)*]*(?:\s|$)|[\r\n]|$)")
+});
 static STRICT: LazyLock<Regex> = LazyLock::new(|| pattern(r"#### (-?[0-9.,]+)"));
 static FLEXIBLE: LazyLock<Regex> = LazyLock::new(|| pattern(r"-?[$0-9.,]{2,}|-?[0-9]+"));
 
@@ -98,8 +103,10 @@ impl Reading {
             }
             Reading::LabelWord => first_word(response, words),
             Reading::AnswerIs => {
-                let last = ANSWER_IS_TEXT.captures_iter(response).last().and_then(|c| c.get(1)).map(owned);
-                last.filter(|answer| !answer.is_empty())
+                let bare = |c: regex::Captures<'_>| {
+                    c.get(1).map_or("", |m| m.as_str().trim_matches(MARKS).trim()).to_owned()
+                };
+                ANSWER_IS_TEXT.captures_iter(response).map(bare).filter(|answer| !answer.is_empty()).last()
             }
             Reading::StrictMatch => STRICT.captures(response).and_then(|c| c.get(1)).map(owned),
             Reading::FlexibleExtract => FLEXIBLE.find_iter(response).last().map(owned),
@@ -204,6 +211,12 @@ mod tests {
         assert!(judge("So the Answer is 3.5 km\nQuestion: what else?", "3.5 km"));
         assert!(judge("the answer is the red one", "The red one"));
         assert!(!judge("The answer is not known.", "no"));
+        assert!(judge("The answer is **no**.", "no") && judge("The answer is: \"Yes.\"", "yes"));
+        // A response that was cut off, or went on, at the phrase has said it before.
+        assert!(
+            judge("The answer is no. The answer is", "no")
+                && judge("The answer is no. So the answer is:\n\nyes", "no")
+        );
         let none = |text: &str| Reading::AnswerIs.read(text, &[]);
         assert_eq!((none("Yes."), none("The answer is."), none("The answer isn't no.")), (None, None, None));
     }

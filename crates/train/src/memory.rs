@@ -94,15 +94,15 @@ impl MemoryPlan {
     }
 
     /// Rows of a pass that only looks (validation, probes): as many as are `asked` for, or within a budget as many of the
-    /// longest of these rows as hold no more than a training step does. Products of 32 rows or fewer have kernels of their
+    /// longest of these rows as fit where a training step does. Products of 32 rows or fewer have kernels of their
     /// own, and sums are grouped by pass, so a mean over rows may differ in its last digits.
     pub fn looked_at(&self, model: &Model, sets: &[&Dataset], asked: usize) -> usize {
         let longest = sets.iter().flat_map(|data| data.lengths()).max().unwrap_or(0);
-        let fits = |rows: &usize| model.forward_bytes(rows * longest) as u64 <= self.activations;
-        match self.budget {
-            None => asked,
-            Some(_) => (1..=asked).rev().find(fits).unwrap_or(1),
-        }
+        let Some(budget) = self.budget else { return asked };
+        // What a step leaves of the budget is there too.
+        let room = self.activations + budget.saturating_sub(self.total());
+        let fits = |rows: &usize| pool::bound(model.forward_bytes(rows * longest)) as u64 <= room;
+        (1..=asked).rev().find(fits).unwrap_or(1)
     }
 
     /// What was chosen for the budget, in words; none where there is none.
@@ -316,11 +316,13 @@ mod tests {
         let input = largest_micro_batch(&train, &training);
         let within = |budget| MemoryPlan::within(None, None, &model, input, budget).unwrap();
         assert_eq!(within(None).looked_at(&model, &[&train, &long], 200), 200);
-        let plan = within(Some(1 << 40));
-        let rows = plan.looked_at(&model, &[&train, &long], 200);
-        assert!((1..200).contains(&rows), "{rows}");
-        let held = |rows: usize| model.forward_bytes(rows * 90) as u64;
-        assert!(held(rows) <= plan.activations && held(rows + 1) > plan.activations, "{rows}");
+        assert_eq!(within(Some(1 << 40)).looked_at(&model, &[&train, &long], 200), 200, "room enough");
+        let plan = within(Some(within(None).total() + (1 << 20)));
+        let rows = plan.looked_at(&model, &[&train, &long], 10_000);
+        assert!((1..10_000).contains(&rows), "{rows}");
+        let held = |rows: usize| pool::bound(model.forward_bytes(rows * 90)) as u64;
+        let room = plan.activations + (1 << 20);
+        assert!(held(rows) <= room && held(rows + 1) > room, "{rows}");
         assert_eq!(plan.looked_at(&model, &[&train, &of(&[100_000])], 200), 1, "one row is the least");
     }
 

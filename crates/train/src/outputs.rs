@@ -49,15 +49,14 @@ impl Outputs {
     /// # Errors
     /// A file that is there and holds something else.
     pub fn of_adapter(folder: &Path) -> Result<Option<Outputs>, Error> {
-        let own = folder.join(FILE);
-        if own.is_file() {
-            let value = sibo_files::json::read(&own)?;
-            return read(&value).map(Some).ok_or_else(|| {
-                let wanted = r#"wants {"task": "rte", "id2label": {"0": "entailment", "1": "not_entailment"}, "texts": 2, "cutoff_len": 128}, each of them or null"#;
-                Error::Refused(format!("{}: is no description of a class head: it {wanted}", own.display()))
-            });
+        if let Some(outputs) = Outputs::in_folder(folder)? {
+            return Ok(Some(outputs));
         }
-        let recipe = folder.parent().and_then(|run| Recipe::read(&run.join(recipe::FILE)).ok());
+        // A checkpoint's adapter lies two folders deeper.
+        let parent = folder.parent();
+        let step = parent.filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("step-")));
+        let run = step.and_then(|step| step.parent()?.parent()).or(parent);
+        let recipe = run.and_then(|run| Recipe::read(&run.join(recipe::FILE)).ok());
         if let Some(recipe) = recipe
             && let [task] = recipe.source.tasks()
             && let Some(outputs) = Task::open(task).ok().and_then(|task| Outputs::of(&task, &recipe))
@@ -71,13 +70,35 @@ impl Outputs {
         }))
     }
 
-    /// The names that a model's own `config.json` gives its classes, those that transformers makes up (`LABEL_0`) left out.
-    pub fn of_model(folder: &Path) -> Outputs {
+    /// What the file in a folder says; none where there is none.
+    fn in_folder(folder: &Path) -> Result<Option<Outputs>, Error> {
+        let own = folder.join(FILE);
+        if !own.is_file() {
+            return Ok(None);
+        }
+        read(&sibo_files::json::read(&own)?).map(Some).ok_or_else(|| {
+            let wanted = r#"{"task": "rte", "id2label": {"0": "entailment", "1": "not_entailment"}, "texts": 2, "cutoff_len": 128}"#;
+            Error::Refused(format!(
+                "{}: is no description of a class head; it wants {wanted}, each of them or null, no name twice, texts 1 or 2",
+                own.display()
+            ))
+        })
+    }
+
+    /// What a model's folder says: the file of the adapter that was merged into it; else the names that its own `config.json`
+    /// gives the classes, those that transformers makes up (`LABEL_0`) left out.
+    ///
+    /// # Errors
+    /// A file of the adapter's that holds something else.
+    pub fn of_model(folder: &Path) -> Result<Outputs, Error> {
+        if let Some(outputs) = Outputs::in_folder(folder)? {
+            return Ok(outputs);
+        }
         let config = sibo_files::json::read(&folder.join("config.json")).ok();
         let named = config.and_then(|c| names(c.get("id2label")?));
         let labels =
             named.filter(|n| n.iter().enumerate().any(|(i, name)| *name != made_up(i))).unwrap_or_default();
-        Outputs { labels, ..Outputs::default() }
+        Ok(Outputs { labels, ..Outputs::default() })
     }
 
     /// A name for each of `count` classes: those that are known if they are as many, else made up as transformers does.
@@ -116,7 +137,7 @@ fn read(value: &Value) -> Option<Outputs> {
             .map(|t| t.as_str().map(String::from))
             .map_or(Some(None), |t| t.map(Some))?,
         labels: labels.map_or(Some(vec![]), names)?,
-        texts: number("texts")?,
+        texts: number("texts").filter(|n| n.is_none_or(|n| n <= 2))?,
         cutoff: number("cutoff_len")?,
     })
 }
@@ -124,7 +145,10 @@ fn read(value: &Value) -> Option<Outputs> {
 /// The names of `{"0": NAME, ...}`, in order.
 fn names(map: &Value) -> Option<Vec<String>> {
     let map = map.as_object()?;
-    (0..map.len()).map(|i| map.get(&i.to_string())?.as_str().map(String::from)).collect()
+    let names: Option<Vec<String>> =
+        (0..map.len()).map(|i| map.get(&i.to_string())?.as_str().map(String::from)).collect();
+    let twice = |names: &[String]| names.iter().enumerate().any(|(i, name)| names[..i].contains(name));
+    names.filter(|names| !twice(names))
 }
 
 /// The names of `{NAME: 0, ...}`, in order.
@@ -149,7 +173,14 @@ mod tests {
         for outputs in [three, Outputs::default(), Outputs { texts: Some(1), ..Outputs::default() }] {
             assert_eq!(read(&outputs.to_json()), Some(outputs));
         }
-        for bad in [json!([]), json!({"task": 3}), json!({"id2label": {"1": "b"}}), json!({"texts": 0})] {
+        for bad in [
+            json!([]),
+            json!({"task": 3}),
+            json!({"id2label": {"1": "b"}}),
+            json!({"texts": 3}),
+            json!({"texts": 0}),
+            json!({"id2label": {"0": "a", "1": "a"}}),
+        ] {
             assert_eq!(read(&bad), None, "{bad}");
         }
     }

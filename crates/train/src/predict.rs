@@ -41,7 +41,7 @@ pub fn predict(
     if model.classes().is_none() {
         return Err(Error::Refused("a prediction needs a model with a class head".into()));
     }
-    let limit = Limits { cutoff, train_on_inputs: false }.length(arch);
+    let limit = longest(model, cutoff);
     // All rows first, so that a bad one is named before the work.
     let row = |(i, text): (usize, &Text)| {
         let example = Example { id: i as u64, text: text.clone(), target: Target::InText };
@@ -62,6 +62,11 @@ pub fn predict(
         progress(done.len());
     }
     Ok(done)
+}
+
+/// Tokens that are read of a row: `cutoff`, but never past the model's positions.
+pub fn longest(model: &Model, cutoff: usize) -> usize {
+    Limits { cutoff, train_on_inputs: false }.length(model.arch())
 }
 
 /// Softmax; a single output is a number of its own.

@@ -59,6 +59,8 @@ pub struct Prepared {
     pub validation: Option<Dataset>,
     /// What is measured on them beside the loss.
     pub metrics: Vec<Metric>,
+    /// The plan of its memory, which the run keeps to.
+    pub plan: MemoryPlan,
     /// Rows of a pass over validation rows: the recipe's, or fewer within its budget of memory.
     pub eval_batch: usize,
     /// Sentences to show once: unknown keys of `config.json`, heads made new, notes of tokenizer and data.
@@ -144,7 +146,7 @@ pub fn prepare(recipe: &Recipe, places: &Places, now: i64) -> Result<Prepared, E
     }));
     let asked = training.per_device_eval_batch_size;
     let eval_batch = plan.looked_at(&model, &[&train, &validation], asked);
-    if eval_batch < asked {
+    if eval_batch < asked.min(validation.rows.len()) {
         notes.push(format!(
             "validation rows are looked at {eval_batch} at a time, not {asked}, for the budget; their numbers may differ in the last digits"
         ));
@@ -159,6 +161,7 @@ pub fn prepare(recipe: &Recipe, places: &Places, now: i64) -> Result<Prepared, E
         train,
         validation: Some(validation),
         metrics,
+        plan,
         eval_batch,
         notes,
     })

@@ -33,6 +33,8 @@ pub struct Settings {
     pub run_dir: Option<PathBuf>,
     /// What `probe_every` looks at ([`crate::Dataset`]'s own rows, see [`probe::rows`]); with fewer than two, nothing.
     pub probe_rows: Vec<ProbeRow>,
+    /// The plan that was made before the base was read ([`crate::prepare::Prepared::plan`]); without one, it is made.
+    pub plan: Option<MemoryPlan>,
 }
 
 /// Trains the adapter that is attached to `model`.
@@ -128,7 +130,8 @@ impl<'a> Run<'a> {
         if let Some(validation) = validation {
             validation.check(model, training.best_metric())?;
         }
-        let plan = MemoryPlan::of(model, data, training)?;
+        // The one that was made before the base was read, where there is one: a second would count what reading it held.
+        let plan = settings.plan.map_or_else(|| MemoryPlan::of(model, data, training), Ok)?;
         let sets: Vec<&Dataset> = std::iter::once(data).chain(validation.map(|v| v.data)).collect();
         let eval_batch = plan.looked_at(model, &sets, training.per_device_eval_batch_size);
         let total = training.total_steps(data.rows.len());

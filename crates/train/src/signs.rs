@@ -82,6 +82,11 @@ pub enum Sign {
     },
 }
 
+/// What a loss that should have fallen did.
+fn fell(first: f64, last: f64) -> &'static str {
+    if last > first { "rose" } else { "hardly fell" }
+}
+
 impl fmt::Display for Sign {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -91,7 +96,8 @@ impl fmt::Display for Sign {
             ),
             Sign::Stalled { first, last } => write!(
                 f,
-                "the training loss hardly fell ({first:.3} to {last:.3}); with lambda above 0 that can mean that lambda is too high: compare with lambda = 0"
+                "the training loss {} ({first:.3} to {last:.3}); with lambda above 0 that can mean that lambda is too high: compare with lambda = 0",
+                fell(*first, *last)
             ),
             Sign::LambdaTooLow { change } => write!(
                 f,
@@ -103,7 +109,8 @@ impl fmt::Display for Sign {
             ),
             Sign::OnlyNoise { before, after, first, last } => write!(
                 f,
-                "the branches may add only noise: the variance of what they add rose from {before:.3} to {after:.3} of that of what they join, and the training loss hardly fell ({first:.3} to {last:.3}); try a lower learning rate, other sites, or lambda = 0"
+                "the branches may add only noise: the variance of what they add rose from {before:.3} to {after:.3} of that of what they join, and the training loss {} ({first:.3} to {last:.3}); try a lower learning rate, other sites, or lambda = 0",
+                fell(*first, *last)
             ),
             Sign::NoSite => write!(
                 f,

@@ -194,8 +194,13 @@ fn run(
     let mut model = base.clone();
     prepare::attach(&mut model, &system.adapter, &plan.base, place.seed)?;
     redraw_heads(&mut model, place.seed);
-    let settings =
-        Settings { training: plan.training.clone(), seed: place.seed, run_dir: None, probe_rows: vec![] };
+    let settings = Settings {
+        training: plan.training.clone(),
+        seed: place.seed,
+        run_dir: None,
+        probe_rows: vec![],
+        plan: None,
+    };
     let mut observer = |event: &Event<'_>| watch(place, event);
     let outcome =
         train(&mut model, data.train, data.validation.as_ref(), &settings, None, &mut observer, interrupt)?;

@@ -137,9 +137,9 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     let template = template(&tokenizer, adapter.as_deref(), args.template.as_deref())?;
     let model = app.places.load(&args.model)?;
     tokenizer.check_vocabulary(model.arch().vocab)?;
-    let cutoff = cutoff(&model, recipe, &args, app);
+    let known = classes::of(&folder, adapter.as_deref())?;
+    let cutoff = cutoff(&model, recipe, &known, &args, app);
     if model.classes().is_some() {
-        let known = classes::of(&folder, adapter.as_deref())?;
         wants.iter().filter_map(|want| other_classes(&known, &want.task)).for_each(|told| app.out.warn(told));
     }
     interrupt::listen();
@@ -232,17 +232,23 @@ fn mark_leaks(
     Ok(Some(training.name))
 }
 
-/// Longest row of a class head, where it is asked for or known from training: another length is another input.
-fn cutoff(model: &Model, recipe: Option<&Recipe>, args: &Args, app: &App) -> Option<usize> {
+/// Longest row of a class head: as asked for, as the adapter was trained (another length is another input), or the usual one.
+fn cutoff(model: &Model, recipe: Option<&Recipe>, known: &Outputs, args: &Args, app: &App) -> Option<usize> {
     model.classes()?;
     if let Some(asked) = args.cutoff_len {
         return Some(asked as usize);
     }
-    let own = recipe?.training.cutoff_len;
-    app.out.note(format!(
-        "rows are read up to {own} tokens, as the adapter was trained (its training.cutoff_len); --cutoff-len takes another"
-    ));
-    Some(own)
+    let own = recipe.map(|recipe| recipe.training.cutoff_len).or(known.cutoff);
+    match own {
+        Some(own) => app.out.note(format!(
+            "rows are read up to {own} tokens, as the adapter was trained (its training.cutoff_len); --cutoff-len takes another"
+        )),
+        None => {
+            let usual = EvalOptions::default().cutoff;
+            app.out.note(format!("rows are read up to {usual} tokens; --cutoff-len takes another length"));
+        }
+    }
+    own.or(Some(EvalOptions::default().cutoff))
 }
 
 /// That a head learned other classes than a task has: its scores are of classes by their number.

@@ -52,7 +52,7 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
         Ok::<_, anyhow::Error>(crate::classes::of(&base_folder, Some(&folder.path))?.names(count))
     });
     let config = config(&base_folder, &base, &adapter, names.transpose()?.as_deref())?;
-    let templates = beside::templates(&folder.path)?;
+    let beside = beside::all(&folder.path)?;
     if let Some(parent) = args.output.parent().filter(|p| !p.as_os_str().is_empty()) {
         std::fs::create_dir_all(parent).map_err(|e| sibo_files::Error::io(parent, "create the folder", e))?;
     }
@@ -63,7 +63,7 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
         sibo_files::write(&part.join("config.json"), format!("{config:#}\n").as_bytes())?;
         copy_beside(&base_folder, part)?;
         // The merged model is asked as the adapter was taught, over what the base says of itself.
-        for (name, text) in &templates {
+        for (name, text) in &beside {
             sibo_files::write(&part.join(name), text)?;
         }
         Ok(())

@@ -11,7 +11,7 @@ use sibo_tasks::{Text, read_column};
 use sibo_text::Tokenizer;
 use sibo_train::evaluate::EvalOptions;
 use sibo_train::outputs::Outputs;
-use sibo_train::predict::{Prediction, predict};
+use sibo_train::predict::{Prediction, longest, predict};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -36,13 +36,13 @@ pub(crate) struct Args {
     #[command(flatten)]
     model: ModelArgs,
     /// The second text, for a head that reads pairs
-    #[arg(long, alias = "text_b", value_name = "TEXT", requires = "texts")]
+    #[arg(long, alias = "text_b", value_name = "TEXT", requires = "texts", conflicts_with = "file")]
     text_b: Option<String>,
     /// A file of rows: JSON, JSON lines or parquet with --columns, else a text a line (a tab parts the two of a pair)
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// The column of the text, or the two of a pair [default: text, or text_a,text_b]
-    #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "file")]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "file", conflicts_with = "texts")]
     columns: Vec<String>,
     /// Rows at a time
     #[arg(long, alias = "batch_size", value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
@@ -79,11 +79,18 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     let mut at = |done: usize| meter.at(done as u64);
     let found = predict(&model, &tokenizer, &texts, size, &place, &mut at, &interrupt::STOP)?;
     meter.finish();
+    if outputs > 1 && !known.labels.is_empty() && known.labels.len() != outputs {
+        app.out.warn(format!(
+            "the head has {outputs} classes and {} names are known; they are numbered instead",
+            known.labels.len()
+        ));
+    }
     let names = if outputs == 1 { vec![] } else { known.names(outputs) };
     show(&texts[..found.len()], &found, &names, app);
     let short = found.iter().filter(|p| p.dropped > 0).count();
     if short > 0 {
-        app.out.note(format!("{short} of {} rows were cut to {cutoff} tokens", found.len()));
+        let most = longest(&model, cutoff);
+        app.out.note(format!("{short} of {} rows cut to {most} tokens", found.len()));
     }
     if found.len() < texts.len() {
         return Err(Interrupted(format!(
@@ -143,6 +150,13 @@ fn given(args: &Args) -> anyhow::Result<Vec<Text>> {
 fn of_file(file: &Path, columns: &[String], known: &Outputs) -> anyhow::Result<Vec<Text>> {
     let ending = file.extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
     let rows = file.is_dir() || ["json", "jsonl", "ndjson", "parquet"].contains(&ending.as_str());
+    let delimited = ending == "csv" || (ending == "tsv" && !columns.is_empty());
+    if delimited {
+        return Err(usage(format!(
+            "{}: columns are read of JSON, JSON lines and parquet; of other files a text is a line, and a tab parts the two of a pair",
+            file.display()
+        )));
+    }
     if !rows && columns.is_empty() {
         let bytes = std::fs::read(file).map_err(|e| sibo_files::Error::io(file, "read", e))?;
         return lines(&bytes, &file.display().to_string());
@@ -163,7 +177,8 @@ fn of_file(file: &Path, columns: &[String], known: &Outputs) -> anyhow::Result<V
     }
 }
 
-/// One row a line, a tab between the texts of a pair; empty lines at the end are none.
+/// One row a line, a tab between the texts of a pair; empty lines at the end are none, nor is a mark of UTF-8 at the
+/// beginning.
 fn lines(bytes: &[u8], place: &str) -> anyhow::Result<Vec<Text>> {
     let text = std::str::from_utf8(bytes).map_err(|e| {
         let line = bytes[..e.valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
@@ -173,7 +188,11 @@ fn lines(bytes: &[u8], place: &str) -> anyhow::Result<Vec<Text>> {
         Some((a, b)) => Text::Pair(a.into(), b.into()),
         None => Text::Single(line.into()),
     };
-    Ok(text.trim_end().lines().map(row).collect())
+    let mut lines: Vec<&str> = text.trim_start_matches('\u{feff}').lines().collect();
+    while lines.last().is_some_and(|line| line.trim_matches(' ').is_empty()) {
+        lines.pop();
+    }
+    Ok(lines.into_iter().map(row).collect())
 }
 
 fn show(texts: &[Text], found: &[Prediction], names: &[String], app: &App) {

@@ -23,6 +23,9 @@ read, once, by the best plain and the best boosted combination, of which the win
     sibo sweep recipe.toml --lambda 0,0.2,0.4,learned
     sibo sweep recipe.toml --lambda 0,0.2,suggested
     sibo sweep recipe.toml --lambda 0.2,0.4 --set-grid adapter.sibo.lambda_schedule=constant,linear
+    sibo sweep recipe.toml --set-grid 'adapter.sibo={lambda=0},{lambda=0.4,lambda_start=0.1}'
+
+A table as a value takes the place of the recipe's whole table.
 
 `suggested` is the lambda that the rule of `sibo smoothing --suggest-lambda` reads off one forward pass of the base over \
 rows of train, at the sites of the recipe's adapter; it is computed once and kept in suggested.json.
@@ -301,6 +304,16 @@ fn arms(
     if let Some(list) = lambdas {
         axes.push(Axis::parse("--lambda", &format!("{LAMBDA}={list}"))?);
     }
+    for axis in &axes {
+        let within =
+            |other: &&Axis| other.key.strip_prefix(&axis.key).is_some_and(|rest| rest.starts_with('.'));
+        if let Some(other) = axes.iter().find(within) {
+            return Err(usage(format!(
+                "`{}` is within `{}`, so one would undo the other; put both into one --set-grid",
+                other.key, axis.key
+            )));
+        }
+    }
     let mut suggester = Suggester::open(study)?;
     let (mut named, mut by_rule, mut suggested) = (Vec::new(), Vec::new(), Vec::new());
     for (name, sets) in cells::grid(&axes) {
@@ -381,13 +394,35 @@ fn halve(
     Ok(arms)
 }
 
-/// The chosen value over lambda, a line for each combination of the other keys, with bands over seeds.
+/// A combination's lambda, where it is one number that stays, and its recipe without it.
+fn beside_lambda(value: &Value) -> Option<(f64, Value)> {
+    let lambda = value.pointer("/adapter/sibo/lambda").and_then(Value::as_f64)?;
+    let mut rest = Recipe::from_value("sweep", value).ok()?.to_value();
+    let sibo = rest.pointer_mut("/adapter/sibo").and_then(Value::as_object_mut);
+    let moves = sibo.as_ref().is_some_and(|sibo| sibo.contains_key("lambda_schedule"));
+    if let Some(sibo) = sibo {
+        sibo.remove("lambda");
+    }
+    (!moves).then_some((lambda, rest))
+}
+
+/// A combination's name without its lambda.
+fn unnumbered(name: &str) -> String {
+    let number = |part: &str| part.strip_prefix("lambda ").is_some_and(|l| !l.starts_with(['[', 'l']));
+    name.split(", ").filter(|part| !number(part)).collect::<Vec<_>>().join(", ")
+}
+
+/// The chosen value over lambda, a line for each combination of all else, with bands over seeds.
 fn charts(args: &Args, arms: &[Arm], records: &[Record], choice: &Choice) -> Vec<Block> {
-    let lambda = |arm: &Arm| arm.value.pointer("/adapter/sibo/lambda").and_then(Value::as_f64);
     let mut lines: Vec<(String, Vec<Point>)> = Vec::new();
+    let mut keys: Vec<Value> = Vec::new();
+    let mut undrawn: Vec<&str> = Vec::new();
     for arm in arms.iter().filter(|arm| !has_diverged(records, &arm.name)) {
-        let Some(x) = lambda(arm) else { continue };
-        let name = arm.name.rsplit_once(", lambda ").map_or("mean of the seeds", |(rest, _)| rest);
+        let Some((x, rest)) = beside_lambda(&arm.value) else {
+            undrawn.push(&arm.name);
+            continue;
+        };
+        let name = unnumbered(&arm.name);
         let sign = if matches!(choice, Choice::Loss) { -1.0 } else { 1.0 };
         let own: Vec<f64> =
             records.iter().filter(|r| r.arm == arm.name).map(|r| sign * choice.of(r)).collect();
@@ -395,10 +430,22 @@ fn charts(args: &Args, arms: &[Arm], records: &[Record], choice: &Choice) -> Vec
             own.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(*v), h.max(*v)));
         let y = own.iter().sum::<f64>() / own.len().max(1) as f64;
         let point = Point { x, y, range: (own.len() > 1).then_some((low, high)) };
-        match lines.iter_mut().find(|l| l.0 == name) {
-            Some(line) => line.1.push(point),
-            None => lines.push((name.into(), vec![point])),
+        match keys.iter().position(|key| *key == rest) {
+            Some(at) => {
+                lines[at].1.push(point);
+                // Of names that differ by what is at its default, the longer says more.
+                if name.len() > lines[at].0.len() {
+                    lines[at].0 = name;
+                }
+            }
+            None => {
+                keys.push(rest);
+                lines.push((name, vec![point]));
+            }
         }
+    }
+    for line in lines.iter_mut().filter(|line| line.0.is_empty()) {
+        line.0 = "mean of the seeds".into();
     }
     lines.iter_mut().for_each(|l| l.1.sort_by(|a, b| a.x.total_cmp(&b.x)));
     if lines.iter().all(|l| l.1.len() < 2) {
@@ -406,11 +453,15 @@ fn charts(args: &Args, arms: &[Arm], records: &[Record], choice: &Choice) -> Vec
     }
     let looks = [Tone::Sibo, Tone::Plain].into_iter().chain((0..4).cycle().map(Tone::Other));
     let series = lines.into_iter().zip(looks).map(|((name, points), tone)| Series::new(name, tone, points));
+    let left = match undrawn.is_empty() {
+        true => String::new(),
+        false => format!(" Not drawn, for lambda is no one number there: {}.", undrawn.join("; ")),
+    };
     let halved = if args.halving { " Combinations that were dropped early are not shown." } else { "" };
     vec![
         LineChart {
             title: format!("Validation {} over lambda", choice.name()),
-            caption: format!("lambda = 0 is the plain method.{halved}"),
+            caption: format!("lambda = 0 is the plain method.{halved}{left}"),
             x: PlotAxis::new("lambda", 2),
             y: PlotAxis::new(format!("validation {}", choice.name()), 4),
             series: series.collect(),

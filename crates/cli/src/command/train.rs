@@ -255,6 +255,7 @@ fn train(
         seed: recipe.seed,
         run_dir: Some(run_dir.clone()),
         probe_rows: prepared.probe_rows(&recipe.training),
+        plan: Some(prepared.plan),
     };
     let mut recorder =
         Recorder::new(run_dir, resume.map(|c| c.step), recipe.training.logging_steps, app.out)?;

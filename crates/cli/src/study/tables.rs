@@ -32,8 +32,9 @@ pub(super) fn scores(records: &[Record], question: &Question, text: &str) -> Tab
         .column(Column::text(format!("seeds {}", listed(&seeds))))
         .column(Column::number("a run", 1).unit("s"))
         .column(Column::number("trained", 0));
+    let mut notes = Vec::new();
     if question.metric.is_share() && all.iter().all(|s| s.by_seed.iter().all(|(_, value)| *value == 0.0)) {
-        table = table.note("At its floor: nobody had a row right, so this number tells nothing apart.");
+        notes.push("At its floor: nobody had a row right, so this number tells nothing apart.".to_string());
     }
     for score in &all {
         let runs: Vec<bool> = records
@@ -44,10 +45,13 @@ pub(super) fn scores(records: &[Record], question: &Question, text: &str) -> Tab
         let alike = runs.iter().filter(|alike| **alike).count();
         if alike > 0 {
             let (arm, of) = (&score.arm, runs.len());
-            table = table.note(format!(
+            notes.push(format!(
                 "{arm}: {alike} of {of} runs give every row the same class, and learned nothing."
             ));
         }
+    }
+    if !notes.is_empty() {
+        table = table.note(notes.join(" "));
     }
     let best = all.iter().map(|s| s.mean).fold(f64::NEG_INFINITY, f64::max);
     let alone = all.iter().filter(|s| s.mean == best).count() == 1;

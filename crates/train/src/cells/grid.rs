@@ -74,7 +74,7 @@ fn name(key: &str, value: &str) -> String {
     // The same commas part a table's keys as an axis's values.
     let pairs = Axis::parse("", &format!("keys={inner}")).map(|axis| axis.values).unwrap_or_default();
     let words = |pair: &String| match pair.split_once('=') {
-        Some((key, value)) => format!("{} {}", key.trim(), value.trim().trim_matches('"')),
+        Some((key, value)) => format!("{} {}", key.trim(), value.trim().trim_matches(['"', '\''])),
         None => pair.clone(),
     };
     pairs.iter().map(words).collect::<Vec<_>>().join(", ")

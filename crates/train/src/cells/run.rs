@@ -179,6 +179,7 @@ fn trained(
         seed: recipe.seed,
         run_dir: Some(run_dir.clone()),
         probe_rows: rows.to_vec(),
+        plan: Some(prepared.plan),
     };
     let Prepared { model, train: data, validation, metrics, .. } = &mut *prepared;
     let validation = validation.as_ref().map(|data| crate::Validation { data, metrics: metrics.clone() });

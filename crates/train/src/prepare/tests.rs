@@ -45,6 +45,7 @@ fn a_data_file_becomes_a_trained_adapter() {
         seed: recipe.seed,
         run_dir: Some(dir.path().join("run")),
         probe_rows: vec![],
+        plan: Some(ready.plan),
     };
     let validation = Validation { data: &held, metrics: vec![] };
     let stop = AtomicBool::new(false);

@@ -10,7 +10,7 @@ use sibo_tasks::Metric;
 use std::path::Path;
 
 fn settings(training: Training, run_dir: Option<&Path>) -> Settings {
-    Settings { training, seed: 11, run_dir: run_dir.map(Path::to_path_buf), probe_rows: vec![] }
+    Settings { training, seed: 11, run_dir: run_dir.map(Path::to_path_buf), probe_rows: vec![], plan: None }
 }
 
 fn llama() -> Model {

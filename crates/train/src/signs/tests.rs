@@ -23,6 +23,10 @@ fn a_run_alone_stalls_or_learns() {
     assert!(stalled(&falling(0.7, 0.69)).unwrap().to_string().contains("compare with lambda = 0"));
     assert_eq!(stalled(&falling(0.7, 0.4)), None);
     assert_eq!(stalled(&[0.7]), None);
+    let said = |first, last| Sign::Stalled { first, last }.to_string();
+    assert!(
+        said(0.69, 0.68).contains("hardly fell (0.690") && said(0.69, 0.75).contains("rose (0.690 to 0.750)")
+    );
 }
 
 #[test]
@@ -99,7 +103,7 @@ mod provoked {
             lr_scheduler_type: ScheduleKind::Constant,
             ..testing::training()
         };
-        let settings = Settings { training, seed: 3, run_dir: None, probe_rows: vec![] };
+        let settings = Settings { training, seed: 3, run_dir: None, probe_rows: vec![], plan: None };
         let look = rows(data);
         let last = |model: &Model| probe(model, &look, 4).unwrap().last().unwrap().similarity.estimate;
         let share = |model: &Model| profile::branch_share(model, &look, 4).unwrap().unwrap();

@@ -50,6 +50,9 @@ pub(super) struct Args {
     /// What the rows are drawn by
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
+    /// Replace files that are there and hold something else
+    #[arg(long)]
+    overwrite: bool,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -96,19 +99,31 @@ pub(super) fn run(args: Args, app: &App) -> anyhow::Result<()> {
         }
         made.push((name, found));
     }
-    std::fs::create_dir_all(&folder).map_err(|e| sibo_files::Error::io(&folder, "make the folder", e))?;
+    let mut files: Vec<(PathBuf, String)> = Vec::new();
     for (name, problems) in &made {
-        let text: String = problems.iter().map(|p| json!(p).to_string() + "\n").collect();
-        sibo_files::write(&folder.join(format!("{name}.jsonl")), text.as_bytes())?;
+        let text = problems.iter().map(|p| json!(p).to_string() + "\n").collect();
+        files.push((folder.join(format!("{name}.jsonl")), text));
     }
     for (form, asked) in [("deduction", Asked::Answer), ("deduction-steps", Asked::Steps)] {
         for (ending, test, depths) in
             [("", "test", &args.train_depth), ("-deeper", "deeper", &args.test_depth)]
         {
             let name = format!("{form}{ending}");
-            let text = task_file(asked, &name, test, &shown(depths));
-            sibo_files::write(&folder.join(format!("{name}.toml")), text.as_bytes())?;
+            files.push((folder.join(format!("{name}.toml")), task_file(asked, &name, test, &shown(depths))));
         }
+    }
+    // Adapters may have learned from the rows that are there.
+    let other =
+        |(path, text): &&(PathBuf, String)| std::fs::read(path).is_ok_and(|own| own != text.as_bytes());
+    if let Some((path, _)) = files.iter().find(other).filter(|_| !args.overwrite) {
+        return Err(usage(format!(
+            "{}: is there and holds something else; give another folder, or --overwrite",
+            path.display()
+        )));
+    }
+    std::fs::create_dir_all(&folder).map_err(|e| sibo_files::Error::io(&folder, "make the folder", e))?;
+    for (path, text) in &files {
+        sibo_files::write(path, text.as_bytes())?;
     }
     tell(&folder, &made, app);
     Ok(())
