@@ -90,7 +90,7 @@ pub(crate) const SUITES: [Suite; 6] = [
         baselines: 0,
         note: "Problems made from a seed, learned at one to three steps, tested at these depths and at four to six \
                (`runs/deduction/README.md`); a guess is right in half of them. Answers are written, greedily, and the worked \
-               solution's likelihood is beside them. ",
+               solution's likelihood is beside them; that of the answer alone, without its steps, is of what nothing was taught. ",
     },
     Suite {
         folder: "depth",

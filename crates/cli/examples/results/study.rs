@@ -129,7 +129,7 @@ impl Study {
                 Some(variant) => format!("{task} ({variant})"),
                 None => task.into(),
             },
-            near: *own == task || list(own).any(|own| own == task),
+            near: is_called(own, task) || list(own).any(|own| is_called(own, task)),
             reading: found["question"]["filter"].as_str().filter(|f| *f != "none").unwrap_or_default().into(),
             metric: comparison["metric"].as_str().unwrap_or("score").into(),
             lambda: comparison["b"].as_str()?.trim_start_matches("lambda ").into(),
@@ -161,6 +161,12 @@ impl Study {
         let (answers, similarity) = (self.answers(), self.by_arm("similarity"));
         Some(similarity.get(&answers.first()?.boosted_arm())? - similarity.get(PLAIN)?)
     }
+}
+
+/// Whether a recipe's task is the one of this name; it may be given as a file.
+fn is_called(own: &Value, name: &str) -> bool {
+    let own = own.as_str().map(Path::new);
+    own.is_some_and(|own| own == Path::new(name) || own.file_stem().is_some_and(|stem| stem == name))
 }
 
 pub(crate) fn list(value: &Value) -> impl Iterator<Item = &Value> {

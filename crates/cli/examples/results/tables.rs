@@ -56,7 +56,11 @@ fn pairs(studies: &[Study]) -> Table {
             row.extend([
                 match answer.reading.as_str() {
                     "" => answer.metric.as_str().into(),
-                    reading => format!("{} of the {reading}", answer.metric).into(),
+                    // A likelihood is of a text, a share of what was read.
+                    reading if answer.metric.starts_with("loglik") => {
+                        format!("{} of the {reading}", answer.metric).into()
+                    }
+                    reading => format!("{}, {reading}", answer.metric).into(),
                 },
                 (answer.rows as f64).into(),
                 answer.plain.into(),
