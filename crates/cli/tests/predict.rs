@@ -25,8 +25,11 @@ fn trained() -> Place {
     place
 }
 
+/// The answer's name, and the scores.
+type Judged = (String, Vec<f32>);
+
 /// The pairs of RTE's test rows, and what `sibo eval` kept of each: the answer's name and the scores.
-fn asked(place: &Place) -> (Vec<[String; 2]>, Vec<(String, Vec<f32>)>) {
+fn asked(place: &Place) -> (Vec<[String; 2]>, Vec<Judged>) {
     let text = std::fs::read_to_string(place.join("data/glue/RTE/dev.tsv")).unwrap();
     let pair = |line: &str| {
         let parts: Vec<&str> = line.split('\t').collect();
@@ -86,7 +89,7 @@ fn predictions_are_those_of_the_evaluation() {
         let own = row["probabilities"]["entailment"].as_f64().unwrap();
         assert!((own - f64::from(share)).abs() < 1e-5, "{row}, {scores:?}");
     }
-    let moved = |j: &(String, Vec<f32>)| (j.1[0] - judged[0].1[0]).abs() > 1e-3;
+    let moved = |j: &Judged| (j.1[0] - judged[0].1[0]).abs() > 1e-3;
     assert!(judged.iter().any(moved), "one answer to all shows little");
     // Rows of a file, by the names of its columns.
     let rows: String = pairs
