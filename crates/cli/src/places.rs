@@ -4,6 +4,7 @@ use crate::args::Global;
 use crate::exit::usage;
 use crate::output::Output;
 use crate::record::METRICS;
+use serde_json::Value;
 use sibo_model::{Compute, LoadOptions, Model};
 use sibo_text::hub::{Hub, Progress, RepoId, Settings};
 use sibo_text::resolve::{self, Found, Origin, Roots};
@@ -139,35 +140,48 @@ pub(crate) fn check_folder(folder: &Path) -> anyhow::Result<()> {
 }
 
 /// A command's numbers, in the folder of its results.
-pub(crate) const RESULTS: &str = "results.json";
+const RESULTS: &str = "results.json";
 
 /// The key of [`RESULTS`] that names the command.
-pub(crate) const MADE_BY: &str = "made_by";
+const MADE_BY: &str = "made_by";
 
-/// The same for the results of `command`; those of another command, and what a run or a study left, would be lost or mixed.
+/// Writes the results of `command`, named by it.
+pub(crate) fn write_results(folder: &Path, command: &str, results: &mut Value) -> anyhow::Result<()> {
+    results[MADE_BY] = command.into();
+    Ok(sibo_files::write(&folder.join(RESULTS), format!("{results:#}\n").as_bytes())?)
+}
+
+/// [`check_folder`] for the results of `command`; those of another command, and what a run or a study left, would be lost
+/// or mixed.
 pub(crate) fn check_results(folder: &Path, command: &str) -> anyhow::Result<()> {
+    check_study(folder, command)?;
+    match folder.join(cells::FILE).is_file() {
+        true => taken(folder, "a study"),
+        false => Ok(()),
+    }
+}
+
+/// The same for a study, which goes on from the cells that are there.
+pub(crate) fn check_study(folder: &Path, command: &str) -> anyhow::Result<()> {
     check_folder(folder)?;
-    let refused = |what: &str| {
-        Err(usage(format!("{}: holds {what}; give another folder by --output-dir", folder.display())))
-    };
-    let studies = ["sweep", "compare", "ablate"].contains(&command);
     let results = folder.join(RESULTS);
     if results.is_file() {
         match sibo_files::json::read(&results).map(|own| own[MADE_BY].as_str().map(String::from)) {
             Ok(Some(other)) if other != command => {
-                return refused(&format!("the results of `sibo {other}`, which would be lost"));
+                return taken(folder, &format!("the results of `sibo {other}`, which would be lost"));
             }
             Ok(_) => {}
-            Err(_) => return refused(&format!("a {RESULTS} that cannot be read, which would be lost")),
+            Err(_) => return taken(folder, &format!("a {RESULTS} that cannot be read, which would be lost")),
         }
     }
-    if folder.join(METRICS).is_file() {
-        return refused("a training run");
+    match folder.join(METRICS).is_file() {
+        true => taken(folder, "a training run"),
+        false => Ok(()),
     }
-    if !studies && folder.join(cells::FILE).is_file() {
-        return refused("a study");
-    }
-    Ok(())
+}
+
+fn taken(folder: &Path, what: &str) -> anyhow::Result<()> {
+    Err(usage(format!("{}: holds {what}; give another folder by --output-dir", folder.display())))
 }
 
 /// Which model, and what stands on it.

@@ -5,30 +5,13 @@ mod common;
 use common::{Place, fails, succeeds};
 use serde_json::Value;
 
-/// The tiny encoder, RTE with a few rows, and a recipe that learns a little.
-fn place() -> Place {
-    let place = Place::with("bert-pooler");
-    place.rte();
-    place.write(
-        "recipe.toml",
-        "model = \"bert-pooler\"\ntask = \"rte\"\noutput_dir = \"runs/study\"\nseed = 5\n\n[adapter]\nr = 3\nlora_alpha = 5\n\
-         target_modules = [\"query\", \"value\"]\n\n[training]\nlearning_rate = 0.01\nmax_steps = 6\neval_steps = 3\n\
-         cutoff_len = 40\nper_device_train_batch_size = 3\ngradient_accumulation_steps = 1\ncompute = \"f32\"\n",
-    );
-    place
-}
-
-fn results(place: &Place, folder: &str) -> Value {
-    serde_json::from_slice(&std::fs::read(place.join(&format!("{folder}/results.json"))).unwrap()).unwrap()
-}
-
 fn lines(place: &Place, folder: &str) -> usize {
     std::fs::read_to_string(place.join(&format!("{folder}/cells.jsonl"))).unwrap().lines().count()
 }
 
 #[test]
 fn a_comparison_is_made_once() {
-    let place = place();
+    let place = Place::study();
     let words =
         ["compare", "recipe.toml", "--lambda", "0.3", "--methods", "lora,pfeiffer,head", "--seeds", "1,2"];
     let out = place.sibo(&words).output().unwrap();
@@ -40,7 +23,7 @@ fn a_comparison_is_made_once() {
         assert!(text.contains(part), "`{part}` is not in {text}");
     }
     assert_eq!(lines(&place, "runs/study"), 10);
-    let found = results(&place, "runs/study");
+    let found = place.results("runs/study");
     assert_eq!(found["comparisons"].as_array().unwrap().len(), 2);
     assert_eq!(found["scores"][0]["arms"].as_array().unwrap().len(), 5);
     let page = std::fs::read_to_string(place.join("runs/study/report.html")).unwrap();
@@ -132,7 +115,7 @@ fn a_mixture_of_tasks_is_judged_task_by_task() {
 
 #[test]
 fn a_mixture_that_cannot_be_is_refused() {
-    let place = place();
+    let place = Place::study();
     place.qnli();
     let both = "task=[\"rte\",\"qnli\"]";
     let sweep = |more: &[&str]| {
@@ -155,10 +138,10 @@ fn a_mixture_that_cannot_be_is_refused() {
 
 #[test]
 fn baselines_are_compared_without_a_lambda() {
-    let place = place();
+    let place = Place::study();
     let words = ["compare", "recipe.toml", "--methods", "head,bitfit", "--seeds", "1,2"];
     succeeds(&mut place.sibo(&words));
-    let found = results(&place, "runs/study");
+    let found = place.results("runs/study");
     assert_eq!(found["scores"][0]["arms"].as_array().unwrap().len(), 2);
     assert_eq!((&found["lambda"], found["comparisons"].as_array().unwrap().len()), (&Value::Null, 1));
     let page = std::fs::read_to_string(place.join("runs/study/report.html")).unwrap();
@@ -167,7 +150,7 @@ fn baselines_are_compared_without_a_lambda() {
 
 #[test]
 fn a_sweep_killed_twenty_times_ends_with_the_same_table() {
-    let place = place();
+    let place = Place::study();
     let sweep = |folder: &str| {
         let words =
             ["sweep", "recipe.toml", "--lambda", "0,0.3", "--set-grid", "adapter.r=2,3", "--seeds", "1,2"];
@@ -195,7 +178,7 @@ fn a_sweep_killed_twenty_times_ends_with_the_same_table() {
         child.wait().unwrap();
     }
     succeeds(sweep("cut").args(["--jobs", "2", "--threads", "2"]));
-    let (whole, cut) = (results(&place, "whole"), results(&place, "cut"));
+    let (whole, cut) = (place.results("whole"), place.results("cut"));
     for key in ["scores", "comparisons", "study", "verdict", "signs"] {
         assert_eq!(whole[key], cut[key], "{key}");
     }
@@ -215,19 +198,19 @@ fn a_sweep_killed_twenty_times_ends_with_the_same_table() {
 
 #[test]
 fn halving_drops_half_of_the_combinations() {
-    let place = place();
+    let place = Place::study();
     let mut sweep =
         place.sibo(&["sweep", "recipe.toml", "--lambda", "0,0.2,0.4,0.6", "--seeds", "1", "--halving"]);
     let text = succeeds(&mut sweep);
     assert!(text.contains("The winner by validation acc is lambda 0"), "{text}");
-    let found = results(&place, "runs/study");
+    let found = place.results("runs/study");
     assert_eq!(found["study"]["dropped_early"].as_array().unwrap().len(), 2);
     assert_eq!(found["study"]["validation"].as_array().unwrap().len(), 2);
 }
 
 #[test]
 fn an_ablation_lists_what_cannot_be() {
-    let place = place();
+    let place = Place::study();
     let mut ablate = place.sibo(&["ablate", "placement", "recipe.toml", "--lambda", "0.3", "--seeds", "1,2"]);
     let text = succeeds(ablate.args(NO_LORA));
     for part in [
@@ -238,7 +221,7 @@ fn an_ablation_lists_what_cannot_be() {
     ] {
         assert!(text.contains(part), "`{part}` is not in {text}");
     }
-    let refused = results(&place, "runs/study")["not_applicable"].clone();
+    let refused = place.results("runs/study")["not_applicable"].clone();
     assert_eq!(refused.as_array().unwrap().len(), 2);
 }
 
@@ -247,7 +230,7 @@ const NO_LORA: [&str; 2] = ["--set", "adapter={method=\"pfeiffer\", reduction_fa
 
 #[test]
 fn smoothing_looks_at_a_base_and_its_adapters() {
-    let place = place();
+    let place = Place::study();
     let train = ["train", "recipe.toml", "--lambda", "0.35", "--output-dir", "runs/sibo"];
     let words = place.sibo(&train).output().unwrap();
     assert!(words.status.success());
@@ -256,7 +239,7 @@ fn smoothing_looks_at_a_base_and_its_adapters() {
     for part in ["Token similarity by layer", "lora, lambda 0.35", "|h0| / |x|", "Tokens of a sequence"] {
         assert!(text.contains(part), "`{part}` is not in {text}");
     }
-    let found = results(&place, "look");
+    let found = place.results("look");
     let systems = found["systems"].as_array().unwrap();
     assert_eq!((systems.len(), systems[0]["profile"]["sequences"].as_u64()), (2, Some(14)));
     assert_eq!(systems[1]["injected"][0], "attention input");
@@ -277,7 +260,7 @@ fn smoothing_looks_at_a_base_and_its_adapters() {
     succeeds(&mut place.sibo(&["train", "recipe.toml", "--lambda", "0", "--output-dir", "runs/plain"]));
     let text = succeeds(&mut place.sibo(&["smoothing", "runs/plain", "runs/sibo", "--output-dir", "both"]));
     assert!(text.contains("lora, lambda 0 (runs/plain)"), "{text}");
-    let both = results(&place, "both");
+    let both = place.results("both");
     assert_eq!(
         both["systems"][2]["profile"], found["systems"][1]["profile"],
         "the same rows, the same numbers"
@@ -311,7 +294,7 @@ fn smoothing_reads_texts_as_the_adapter_was_trained() {
     succeeds(place.sibo(&train).args(own));
     let seen = |words: &[&str]| {
         succeeds(place.sibo(&["smoothing"]).args(words).args(["--rows", "sums", "--output-dir", "look"]));
-        results(&place, "look")["rows"].clone()
+        place.results("look")["rows"].clone()
     };
     let told = |template, cutoff| seen(&["llama-gqa", "--template", template, "--cutoff-len", cutoff]);
     let own = told("plain", "12");
@@ -327,31 +310,9 @@ fn smoothing_reads_texts_as_the_adapter_was_trained() {
     assert_eq!(seen(&asked), told("alpaca", "40"));
 }
 
-/// The rule looks at the texts that training sees.
-#[test]
-fn the_suggested_lambda_is_of_the_recipe_s_texts() {
-    let place = Place::with("llama-gqa");
-    place.instructions();
-    let sweep = |output: &str, words: &[&str]| {
-        let recipe = "model = \"llama-gqa\"\ndata = \"sums\"\noutput_dir = \"o\"\n[training]\nmax_steps = 1\n\
-                      validation_rows = 6\ntest_rows = 6\n";
-        place.write("recipe.toml", recipe);
-        let sweep =
-            ["sweep", "recipe.toml", "--lambda", "0,suggested", "--seeds", "1", "--output-dir", output];
-        succeeds(place.sibo(&sweep).args(words));
-        let kept = std::fs::read(place.join(output).join("suggested.json")).unwrap();
-        serde_json::from_slice::<Value>(&kept).unwrap()[0].clone()
-    };
-    let usual = sweep("usual", &[]);
-    assert_eq!(usual["of"][7], serde_json::json!({"template": "auto", "cutoff_len": 256}));
-    let own = sweep("own", &["--set", "template=plain", "--set", "training.cutoff_len=12"]);
-    assert_eq!(own["of"][7], serde_json::json!({"template": "plain", "cutoff_len": 12}));
-    assert_ne!(own["sentence"], usual["sentence"]);
-}
-
 #[test]
 fn studies_that_make_no_sense_are_refused_before_anything_runs() {
-    let place = place();
+    let place = Place::study();
     place.instructions();
     let compare = |words: &[&str]| {
         let mut command = place.sibo(&["compare", "recipe.toml"]);
@@ -393,7 +354,7 @@ fn studies_that_make_no_sense_are_refused_before_anything_runs() {
 
 #[test]
 fn a_setting_for_a_method_that_is_not_compared_is_refused() {
-    let place = place();
+    let place = Place::study();
     let compare = |setting: &str| {
         let mut command =
             place.sibo(&["compare", "recipe.toml", "--lambda", "0.2", "--methods", "lora,full"]);
@@ -409,7 +370,7 @@ fn a_setting_for_a_method_that_is_not_compared_is_refused() {
 /// What judges is the same in all cells, however a key is written and by whatever flag it comes.
 #[test]
 fn a_study_that_would_judge_its_arms_differently_is_refused() {
-    let place = place();
+    let place = Place::study();
     place.qnli();
     let sweep = |grid: &str, more: &[&str]| {
         let mut command = place.sibo(&["sweep", "recipe.toml", "--lambda", "0", "--set-grid", grid]);
@@ -438,13 +399,13 @@ fn a_study_that_would_judge_its_arms_differently_is_refused() {
     // Fewer rows to learn from are judged by the same ones.
     let fewer = ["--seeds", "1", "--set", "training.max_steps=2"];
     succeeds(&mut sweep("max_train_samples=8,12", &fewer));
-    assert_eq!(results(&place, "runs/study")["study"]["validation"].as_array().unwrap().len(), 2);
+    assert_eq!(place.results("runs/study")["study"]["validation"].as_array().unwrap().len(), 2);
 }
 
 /// A study is of one data set and of one model: what is finished is not told with what others would give.
 #[test]
 fn a_study_whose_rows_or_model_changed_does_not_go_on() {
-    let place = place();
+    let place = Place::study();
     let words = ["compare", "recipe.toml", "--lambda", "0.3", "--set", "training.max_steps=2", "--seeds"];
     let compare = |seeds: &str| {
         let mut command = place.sibo(&words);
@@ -490,144 +451,4 @@ fn a_study_whose_rows_or_model_changed_does_not_go_on() {
     let out = compare("1,2").output().unwrap();
     let way = String::from_utf8_lossy(&out.stderr);
     assert!(out.status.success() && way.contains("4 cells, of which 2 are done already"), "{way}");
-}
-
-/// A learned lambda is a combination like any other, and never taken for the plain method.
-#[test]
-fn a_sweep_takes_a_learned_lambda_and_a_schedule() {
-    let place = place();
-    let common = ["--seeds", "1", "--choose", "loss"];
-    succeeds(
-        place.sibo(&["sweep", "recipe.toml", "--lambda", "0,learned", "--output-dir", "a"]).args(common),
-    );
-    let found = results(&place, "a");
-    let arms: Vec<&str> =
-        found["study"]["validation"].as_array().unwrap().iter().map(|a| a["arm"].as_str().unwrap()).collect();
-    assert_eq!(arms, ["lambda 0", "lambda learned"]);
-    // What it became stands with its cell alone, and on the page.
-    let became = |cell: &Value| cell["learned_lambdas"].as_object().map(|all| all.len());
-    let cells: Vec<_> = found["cells"].as_array().unwrap().iter().map(became).collect();
-    assert!(cells[0].is_none() && cells[1].is_some_and(|n| n > 0), "{cells:?}");
-    assert!(std::fs::read_to_string(place.join("a/report.html")).unwrap().contains("What lambda became"));
-    // Both read the test: the best plain one and the best boosted one.
-    let test = found["scores"].as_array().unwrap().iter().find(|s| s["question"]["split"] == "test").unwrap();
-    assert_eq!(test["arms"].as_array().unwrap().len(), 2, "{test}");
-    let grid = [
-        "--lambda",
-        "0.3",
-        "--set-grid",
-        "adapter.sibo.lambda_schedule=constant,linear",
-        "--output-dir",
-        "b",
-    ];
-    let text = succeeds(place.sibo(&["sweep", "recipe.toml"]).args(grid).args(common));
-    assert!(text.contains("lambda_schedule linear, lambda 0.3"), "{text}");
-    // The forms as tables, of which one is the plain method.
-    let forms = "adapter.sibo={lambda=0},{lambda=0.3,lambda_schedule=\"linear\"}";
-    let forms = ["sweep", "recipe.toml", "--set-grid", forms, "--output-dir", "c"];
-    let text = succeeds(place.sibo(&forms).args(common));
-    assert!(text.contains("lambda 0.3, lambda_schedule linear"), "{text}");
-    assert_eq!(results(&place, "c")["comparisons"][0]["comparison"]["a"], "lambda 0");
-    // Forms that differ by more than lambda are lines of their own, and what is no number is named.
-    let forms_of_h0 = "adapter.sibo={lambda=0},{lambda=0.3},{lambda=0.3,h0=\"rms\"},{lambda=\"learned\"}";
-    let more = ["sweep", "recipe.toml", "--set-grid", forms_of_h0, "--output-dir", "d"];
-    succeeds(place.sibo(&more).args(common));
-    let page = std::fs::read_to_string(place.join("d/report.html")).unwrap();
-    assert!(page.contains("Not drawn, for lambda is no one number there: lambda learned."), "d/report.html");
-    assert!(page.contains("h0 rms"), "the line of its own");
-    let undone =
-        place.sibo(&["sweep", "recipe.toml", "--lambda", "0,0.2", "--set-grid", forms_of_h0]).output();
-    let undone = String::from_utf8(undone.unwrap().stderr).unwrap();
-    assert!(undone.contains("`adapter.sibo.lambda` is within `adapter.sibo`"), "{undone}");
-    // What another command found is not replaced; the sweep itself goes on there.
-    let other = ["compare", "recipe.toml", "--lambda", "0.3", "--output-dir", "c"];
-    fails(&mut place.sibo(&other), 2, &["c: holds the results of `sibo sweep`", "another folder"]);
-    succeeds(place.sibo(&forms).args(common));
-    fails(
-        &mut place.sibo(&["report", "a", "--output-dir", "c"]),
-        2,
-        &["c: holds the results of `sibo sweep`"],
-    );
-    let report = || place.sibo(&["report", "a", "--output-dir", "c"]);
-    place.write("c/results.json", "garbage");
-    fails(&mut report(), 2, &["c: holds a results.json that cannot be read"]);
-    std::fs::remove_file(place.join("c/results.json")).unwrap();
-    fails(&mut report(), 2, &["c: holds a study"]);
-}
-
-/// A lambda that is no number is named as it is, in comparisons and ablations too.
-#[test]
-fn studies_know_a_learned_lambda_and_a_schedule() {
-    let place = place();
-    let common = ["--seeds", "1", "--set", "training.max_steps=2"];
-    let arms = |folder: &str| {
-        let found = results(&place, folder);
-        let arms = found["scores"][0]["arms"].as_array().unwrap().clone();
-        let names: Vec<String> = arms.iter().map(|a| a["arm"].as_str().unwrap().to_string()).collect();
-        (names, found)
-    };
-    let compare = ["compare", "recipe.toml", "--lambda", "learned", "--output-dir", "learned"];
-    succeeds(place.sibo(&compare).args(common));
-    let (names, found) = arms("learned");
-    assert_eq!(names, ["lora", "SIBO-lora, lambda learned (from 0.2, one for each kind of site)"]);
-    assert_eq!(found["study"]["lambda"], "learned");
-    // The recipe's schedule goes to every method that takes SIBO.
-    let own = std::fs::read_to_string(place.join("recipe.toml")).unwrap();
-    let sibo = "[adapter.sibo]\nlambda = 0.4\nlambda_schedule = \"linear\"\n\n[training]";
-    place.write("moving.toml", own.replace("[training]", sibo));
-    let compare = ["compare", "moving.toml", "--methods", "lora,pfeiffer", "--output-dir", "moving"];
-    succeeds(place.sibo(&compare).args(common));
-    let (names, found) = arms("moving");
-    let words = "0.4 (linear, from 0 to 0.4)";
-    assert_eq!(names[1], format!("SIBO-lora, lambda {words}"));
-    assert_eq!(names[3], format!("SIBO-pfeiffer, lambda {words}"));
-    assert_eq!(found["study"]["lambda"], 0.4);
-    let cells = std::fs::read_to_string(place.join("moving/cells.jsonl")).unwrap();
-    assert_eq!(cells.lines().filter(|line| line.contains("\"lambda_schedule\":\"linear\"")).count(), 2);
-    let ablate = ["ablate", "placement", "recipe.toml", "--lambda", "learned", "--output-dir", "placed"];
-    let text = succeeds(place.sibo(&ablate).args(common));
-    let title = results(&place, "placed")["title"].as_str().unwrap().to_string();
-    assert!(title.ends_with("lambda learned (from 0.2, one for each kind of site)"), "{title}\n{text}");
-    let cells = std::fs::read_to_string(place.join("placed/cells.jsonl")).unwrap();
-    assert!(cells.contains("\"lambda\":\"learned\""));
-}
-
-/// The rule's number is computed once, stands in the cells' recipes and in the arm's name.
-#[test]
-fn a_sweep_tries_the_suggested_lambda() {
-    let place = place();
-    let sweep = |list: &str| {
-        let mut command = place.sibo(&["sweep", "recipe.toml", "--lambda", list, "--seeds", "1"]);
-        command.args(["--output-dir", "s", "--set", "training.max_steps=2"]);
-        command
-    };
-    succeeds(&mut sweep("0,0.65,suggested"));
-    let smoothing =
-        ["smoothing", "bert-pooler", "--task", "rte", "--split", "train", "--suggest-lambda", "--json"];
-    let said: Value = serde_json::from_str(&succeeds(&mut place.sibo(&smoothing))).unwrap();
-    let site =
-        said["sites"].as_array().unwrap().iter().find(|s| s["curve"]["site"] == "attention input").unwrap();
-    let lambda = site["suggestions"]["raw"]["lambda"].as_f64().unwrap();
-    let found = results(&place, "s");
-    let arms: Vec<&str> =
-        found["study"]["validation"].as_array().unwrap().iter().map(|a| a["arm"].as_str().unwrap()).collect();
-    let name = format!("lambda suggested ({lambda})");
-    match lambda {
-        0.0 => assert_eq!(arms, ["lambda 0.65", name.as_str()], "the same cells have one name"),
-        _ => assert_eq!(arms, ["lambda 0", "lambda 0.65", name.as_str()]),
-    }
-    let page = std::fs::read_to_string(place.join("s/report.html")).unwrap();
-    assert!(page.contains("Sweep of lora: bert-pooler on rte") && page.contains(&name));
-    assert!(page.contains("Suggested lambda") && page.contains("rte, train: "));
-    // Kept: another number in the file is taken, whatever the rule would say now.
-    let kept = std::fs::read_to_string(place.join("s/suggested.json")).unwrap();
-    let mut kept: Value = serde_json::from_str(&kept).unwrap();
-    kept[0]["lambda"] = 0.65.into();
-    place.write("s/suggested.json", kept.to_string());
-    let out = sweep("0,0.65,suggested").output().unwrap();
-    let way = String::from_utf8_lossy(&out.stderr);
-    assert!(out.status.success() && way.contains("2 cells, of which 2 are done already"), "{way}");
-    assert!(way.contains("lambda suggested (0.65): "), "{way}");
-    place.write("s/suggested.json", "{}");
-    fails(&mut sweep("0,suggested"), 1, &["suggested.json: not what a sweep wrote", "remove it"]);
 }

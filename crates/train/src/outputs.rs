@@ -124,22 +124,20 @@ fn made_up(class: usize) -> String {
     format!("LABEL_{class}")
 }
 
+/// None where a key holds what it cannot; a key that is null or left out is not known.
 fn read(value: &Value) -> Option<Outputs> {
     value.as_object()?;
-    let number = |key: &str| match value.get(key) {
-        None | Some(Value::Null) => Some(None),
-        Some(given) => given.as_u64().filter(|n| *n > 0).map(|n| Some(n as usize)),
+    let of = |key: &str| value.get(key).filter(|given| !given.is_null());
+    let number = |key: &str, most: u64| match of(key) {
+        None => Some(None),
+        Some(given) => given.as_u64().filter(|n| (1..=most).contains(n)).map(|n| Some(n as usize)),
     };
-    let (task, labels) = (value.get("task"), value.get("id2label").filter(|v| !v.is_null()));
-    Some(Outputs {
-        task: task
-            .filter(|t| !t.is_null())
-            .map(|t| t.as_str().map(String::from))
-            .map_or(Some(None), |t| t.map(Some))?,
-        labels: labels.map_or(Some(vec![]), names)?,
-        texts: number("texts").filter(|n| n.is_none_or(|n| n <= 2))?,
-        cutoff: number("cutoff_len")?,
-    })
+    let task = match of("task") {
+        None => None,
+        Some(task) => Some(task.as_str()?.to_string()),
+    };
+    let labels = of("id2label").map_or(Some(vec![]), names)?;
+    Some(Outputs { task, labels, texts: number("texts", 2)?, cutoff: number("cutoff_len", u64::MAX)? })
 }
 
 /// The names of `{"0": NAME, ...}`, in order.

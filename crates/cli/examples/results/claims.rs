@@ -1,7 +1,7 @@
 //! A verdict for each claim of the paper: a rule over differences, never worded by hand.
 
 use crate::cost::{self, Cost};
-use crate::study::{Study, between};
+use crate::study::{Answer, Study, between};
 use crate::{Suite, tables};
 use sibo_report::{Cell, Column, Document, Table};
 use sibo_tasks::{metrics, stats};
@@ -60,11 +60,16 @@ fn scores(table: &mut Table, suite: &Suite, studies: &[&Study]) {
     }
 }
 
+/// Whether a suite's verdicts go by this answer's metric.
+fn judges(suite: &Suite, answer: &Answer) -> bool {
+    suite.metric.is_none_or(|metric| answer.metric == metric)
+}
+
 fn gains(suite: &Suite, studies: &[&Study], near: bool) -> Vec<f64> {
     let answers = studies.iter().flat_map(|s| s.answers());
     answers
         .filter(|a| a.near == near && !a.reading.ends_with("reasoning"))
-        .filter(|a| suite.metric.is_none_or(|metric| a.metric == metric))
+        .filter(|a| judges(suite, a))
         .map(|a| a.difference.estimate)
         .collect()
 }
@@ -75,8 +80,7 @@ fn smoothing(table: &mut Table, suite: &Suite, studies: &[&Study]) {
     let measured = "similarity of the last layer on validation rows, SIBO - plain".into();
     let claim = Claim { claim: "over-smoothing falls", measured, side: -1.0, least: signs::UNCHANGED };
     claim.push(table, suite, studies.len(), &falls);
-    let own =
-        |s: &Study| s.answers().into_iter().find(|a| suite.metric.is_none_or(|metric| a.metric == metric));
+    let own = |s: &Study| s.answers().into_iter().find(|a| judges(suite, a));
     let pair = |s: &&Study| Some((s.fall()?, own(s)?.difference.estimate));
     let (changes, gains): (Vec<f64>, Vec<f64>) = studies.iter().filter_map(pair).unzip();
     if changes.len() >= 4

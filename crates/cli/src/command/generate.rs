@@ -104,20 +104,23 @@ fn read_prompts(args: &Args) -> anyhow::Result<Vec<String>> {
     }
     let mut bytes = Vec::new();
     std::io::stdin().read_to_end(&mut bytes)?;
-    let text = String::from_utf8(bytes)
-        .map_err(|e| anyhow::anyhow!("stdin: not UTF-8 from byte {} on", e.utf8_error().valid_up_to()))?;
+    let text = utf8(bytes, "stdin")?;
     let text = text.trim_end_matches(['\n', '\r']).to_string();
     anyhow::ensure!(!text.is_empty(), "no prompt: give one as an argument, by --prompts FILE, or on stdin");
     Ok(vec![text])
 }
 
-/// The text of a file; bytes that are no UTF-8 are named by line.
 fn read_utf8(path: &Path) -> anyhow::Result<String> {
     let bytes = std::fs::read(path).map_err(|e| sibo_files::Error::io(path, "read", e))?;
+    utf8(bytes, &path.display().to_string())
+}
+
+/// The text that came from `place`; bytes that are no UTF-8 are named by line.
+pub(super) fn utf8(bytes: Vec<u8>, place: &str) -> anyhow::Result<String> {
     String::from_utf8(bytes).map_err(|e| {
         let good = e.utf8_error().valid_up_to();
         let line = e.as_bytes()[..good].iter().filter(|b| **b == b'\n').count() + 1;
-        anyhow::anyhow!("{}, line {line}: not UTF-8; save the file as UTF-8", path.display())
+        anyhow::anyhow!("{place}, line {line}: not UTF-8; save it as UTF-8")
     })
 }
 

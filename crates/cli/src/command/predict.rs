@@ -111,7 +111,7 @@ fn texts(args: &Args, known: &Outputs) -> anyhow::Result<(String, Vec<Text>)> {
         None => {
             let mut bytes = Vec::new();
             std::io::stdin().read_to_end(&mut bytes)?;
-            ("stdin".into(), lines(&bytes, "stdin")?)
+            ("stdin".into(), lines(bytes, "stdin")?)
         }
     };
     anyhow::ensure!(
@@ -159,7 +159,7 @@ fn of_file(file: &Path, columns: &[String], known: &Outputs) -> anyhow::Result<V
     }
     if !rows && columns.is_empty() {
         let bytes = std::fs::read(file).map_err(|e| sibo_files::Error::io(file, "read", e))?;
-        return lines(&bytes, &file.display().to_string());
+        return lines(bytes, &file.display().to_string());
     }
     let names: Vec<&str> = match (columns, known.texts) {
         ([], Some(2)) => vec!["text_a", "text_b"],
@@ -179,11 +179,8 @@ fn of_file(file: &Path, columns: &[String], known: &Outputs) -> anyhow::Result<V
 
 /// One row a line, a tab between the texts of a pair; empty lines at the end are none, nor is a mark of UTF-8 at the
 /// beginning.
-fn lines(bytes: &[u8], place: &str) -> anyhow::Result<Vec<Text>> {
-    let text = std::str::from_utf8(bytes).map_err(|e| {
-        let line = bytes[..e.valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
-        anyhow::anyhow!("{place}, line {line}: not UTF-8; save it as UTF-8")
-    })?;
+fn lines(bytes: Vec<u8>, place: &str) -> anyhow::Result<Vec<Text>> {
+    let text = super::generate::utf8(bytes, place)?;
     let row = |line: &str| match line.split_once('\t') {
         Some((a, b)) => Text::Pair(a.into(), b.into()),
         None => Text::Single(line.into()),

@@ -130,7 +130,7 @@ impl Study {
             )));
         }
         app.threads_of_recipe(recipe.training.threads)?;
-        places::check_results(&recipe.output_dir, command)?;
+        places::check_study(&recipe.output_dir, command)?;
         let places = app.places.of_recipe(&recipe)?;
         let mut notes = Vec::new();
         let (base, tasks) = prepare::base(&recipe, &places, &mut notes)?;
@@ -399,8 +399,7 @@ pub(crate) fn tell(study: &Study, finding: &Finding, mut derived: Derived, app: 
     let html = sibo_report::save(&document, &study.folder)?;
     sibo_report::save::save_parts(&document, &study.folder.join("parts"))?;
     let mut results = page::results(study, finding, derived);
-    results[places::MADE_BY] = json!(study.command);
-    sibo_files::write(&study.folder.join(places::RESULTS), format!("{results:#}\n").as_bytes())?;
+    places::write_results(&study.folder, study.command, &mut results)?;
     if app.out.json() {
         app.out.result(results.to_string());
         return Ok(());

@@ -99,6 +99,25 @@ impl Place {
         place
     }
 
+    /// The tiny encoder, RTE with a few rows, and a recipe for studies that learns a little.
+    pub(crate) fn study() -> Self {
+        let place = Place::with("bert-pooler");
+        place.rte();
+        place.write(
+            "recipe.toml",
+            "model = \"bert-pooler\"\ntask = \"rte\"\noutput_dir = \"runs/study\"\nseed = 5\n\n[adapter]\nr = 3\nlora_alpha = 5\n\
+             target_modules = [\"query\", \"value\"]\n\n[training]\nlearning_rate = 0.01\nmax_steps = 6\neval_steps = 3\n\
+             cutoff_len = 40\nper_device_train_batch_size = 3\ngradient_accumulation_steps = 1\ncompute = \"f32\"\n",
+        );
+        place
+    }
+
+    /// What a study found.
+    pub(crate) fn results(&self, folder: &str) -> Value {
+        let bytes = std::fs::read(self.join(folder).join("results.json")).expect("results");
+        serde_json::from_slice(&bytes).expect("JSON")
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }

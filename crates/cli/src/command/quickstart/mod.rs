@@ -136,9 +136,7 @@ pub(crate) fn run(args: Args, app: &App) -> anyhow::Result<()> {
     };
     let page = sibo_report::save(&page::document(&finding), &args.output_dir)?;
     let mut results = show::results(&finding);
-    results[places::MADE_BY] = MADE_BY.into();
-    let text = format!("{results:#}\n");
-    sibo_files::write(&args.output_dir.join(places::RESULTS), text.as_bytes())?;
+    places::write_results(&args.output_dir, MADE_BY, &mut results)?;
     show::tell(&finding, &results, &page, app);
     Ok(())
 }

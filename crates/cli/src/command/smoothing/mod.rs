@@ -227,8 +227,7 @@ fn tell(finding: &Finding, args: &Args, app: &App) -> anyhow::Result<()> {
     let html = sibo_report::save(&document, &args.output_dir)?;
     sibo_report::save::save_parts(&document, &args.output_dir.join("parts"))?;
     let mut results = page::results(finding);
-    results[places::MADE_BY] = MADE_BY.into();
-    sibo_files::write(&args.output_dir.join(places::RESULTS), format!("{results:#}\n").as_bytes())?;
+    places::write_results(&args.output_dir, MADE_BY, &mut results)?;
     if app.out.json() {
         app.out.result(results.to_string());
         return Ok(());
